@@ -1,0 +1,154 @@
+"""The whole exception tree.
+
+It is cut by what a caller would do about each branch::
+
+    TracebeeError
+    ├─ SourceError         the script is wrong                 .diagnostics
+    ├─ UsageError          the call or command line is wrong   .hint
+    ├─ FormatError         bytes from outside are bad          .what .offset   (ELF, BTF, records)
+    ├─ NotSupportedError   this system lacks something         .feature .since .hint
+    ├─ PermissionRefused   a right is missing                  .capability .hint
+    ├─ TargetError         the process or file to trace        .target
+    ├─ VerifierError       the kernel refused a program        .program .log .errno
+    ├─ AttachError         a probe could not be attached       .probe .reason .hint
+    ├─ SyscallError        the kernel failed us                .call .errno    (also an OSError)
+    ├─ EngineFault         a program misbehaved in user space  .insn_index .address
+    └─ InternalError       our own bug
+
+Every class carries its facts as attributes; ``str()`` is for people.
+"""
+
+from __future__ import annotations
+
+import errno as errno_names
+import os
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tracebee.language.diagnostics import Diagnostic
+
+
+class TracebeeError(Exception):
+    """Base of everything that tracebee raises on purpose.
+
+    `hint` says what the reader can try, and is empty where there is nothing to say.
+    """
+
+    hint: str = ""
+
+
+class SourceError(TracebeeError):
+    """The script cannot be compiled; `diagnostics` holds every complaint, in source order."""
+
+    def __init__(self, diagnostics: Sequence[Diagnostic]) -> None:
+        self.diagnostics = tuple(diagnostics)
+        super().__init__("\n".join(diagnostic.render() for diagnostic in self.diagnostics))
+
+
+class UsageError(TracebeeError):
+    """An argument of the command line or of the API makes no sense."""
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        self.hint = hint
+        super().__init__(message)
+
+
+class FormatError(TracebeeError):
+    """Bytes from outside do not follow their format.
+
+    `what` names the format and the rule, `offset` is the byte position or None.
+    """
+
+    def __init__(self, what: str, offset: int | None = None) -> None:
+        self.what = what
+        self.offset = offset
+        super().__init__(what if offset is None else f"{what} (at byte {offset:#x})")
+
+
+class NotSupportedError(TracebeeError):
+    """This kernel or machine lacks a feature; `since` is the first release that has it, or empty."""
+
+    def __init__(self, feature: str, since: str = "", hint: str = "") -> None:
+        self.feature = feature
+        self.since = since
+        self.hint = hint
+        super().__init__(f"{feature} (since Linux {since})" if since else feature)
+
+
+class PermissionRefused(TracebeeError):
+    """A right is missing; `capability` names it as capabilities(7) does."""
+
+    def __init__(self, action: str, capability: str, hint: str = "") -> None:
+        self.action = action
+        self.capability = capability
+        self.hint = hint
+        super().__init__(f"{action} needs {capability}")
+
+
+class TargetError(TracebeeError):
+    """What was to be traced does not exist or cannot be started."""
+
+    def __init__(self, target: str, reason: str, hint: str = "") -> None:
+        self.target = target
+        self.reason = reason
+        self.hint = hint
+        super().__init__(f"{target}: {reason}" if target else reason)
+
+
+class SyscallError(TracebeeError, OSError):
+    """A system call failed.  `call` is the call with its command, `errno` the kernel's answer."""
+
+    def __init__(self, call: str, errno: int, detail: str = "") -> None:
+        self.call = call
+        self.detail = detail
+        OSError.__init__(self, errno, os.strerror(errno))
+
+    @property
+    def errno_name(self) -> str:
+        """The symbolic name, such as EPERM."""
+        return errno_names.errorcode.get(self.errno or 0, str(self.errno))
+
+    def __str__(self) -> str:
+        text = f"{self.call}: {self.strerror} ({self.errno_name})"
+        return f"{text}: {self.detail}" if self.detail else text
+
+
+class VerifierError(TracebeeError):
+    """BPF_PROG_LOAD refused a program.  `log` is the verifier's whole text and may be empty."""
+
+    def __init__(self, program: str, errno: int, log: str, hint: str = "") -> None:
+        self.program = program
+        self.errno = errno
+        self.log = log
+        self.hint = hint
+        name = errno_names.errorcode.get(errno, str(errno))
+        super().__init__(f"the kernel refused program {program!r}: {os.strerror(errno)} ({name})")
+
+
+class AttachError(TracebeeError):
+    """A program was loaded but could not be attached to its probe."""
+
+    def __init__(self, probe: str, reason: str, hint: str = "") -> None:
+        self.probe = probe
+        self.reason = reason
+        self.hint = hint
+        super().__init__(f"cannot attach {probe}: {reason}")
+
+
+class EngineFault(TracebeeError):
+    """A program running in the user-space engine did something that it may not do."""
+
+    def __init__(self, reason: str, insn_index: int, address: int | None = None) -> None:
+        self.reason = reason
+        self.insn_index = insn_index
+        self.address = address
+        where = f" at address {address:#x}" if address is not None else ""
+        super().__init__(f"instruction {insn_index}: {reason}{where}")
+
+
+class InternalError(TracebeeError):
+    """A bug in tracebee itself."""
+
+    hint = "this is a bug in tracebee; please report it with the script that caused it"
