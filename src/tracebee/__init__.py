@@ -1,0 +1,1 @@
+"""tracebee: ask a running Linux system what it is doing."""
