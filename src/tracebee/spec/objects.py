@@ -1,0 +1,218 @@
+"""The waist: plain values between whatever makes programs and whatever runs them.
+
+Nothing here looks at a machine.  A script, an ELF object or assembler text ends in one ObjectSpec; the
+kernel, the user-space engine and the printers start from one.
+"""
+
+from __future__ import annotations
+
+from tracebee.insn import Insn
+from tracebee.records import Frozen
+from tracebee.spec.events import Event
+from tracebee.spec.types import Type
+
+RING_MAP = "events"
+"""Name of the ring buffer that carries the records of a script."""
+
+GLOBALS_MAP = "globals"
+"""Name of the one-entry array with the script's run-time state; see `Globals`."""
+
+STACKS_MAP = "stacks"
+"""Name of the map from a stack's id to its frames: u64 → frames of u64, as many as the largest limit."""
+
+
+class Globals:
+    """Byte offsets in the value of GLOBALS_MAP, an array of one entry."""
+
+    EXITING = 0  # u32: exit() was called; probes that see it do nothing more
+    EXIT_CODE = 4  # u32
+    LOST = 8  # u64: records that did not fit the ring buffer
+    STACKS_LOST = 16  # u64: stacks that did not fit STACKS_MAP
+    START = 24  # u64: ns since boot when tracing started, for `elapsed`
+    CHILD_PID = 32  # u64: process id of the command that -c started
+    SIZE = 40  # the script's own globals follow
+
+
+class FuncInfo(Frozen):
+    """Start of a function: instruction offset in 8-byte slots, BTF id of its FUNC (struct bpf_func_info)."""
+
+    insn_offset: int
+    type_id: int
+
+
+class LineInfo(Frozen):
+    """Source of the instructions from `insn_offset` on (struct bpf_line_info).
+
+    `file` and `text` are offsets into the BTF string section; `line` and `column` count from 1.
+    """
+
+    insn_offset: int
+    file: int
+    text: int
+    line: int
+    column: int
+
+
+class ProgramSpec(Frozen):
+    """A program before it is loaded.
+
+    `type` and `expected_attach_type` are names of the uapi enums without prefix, such as "RAW_TRACEPOINT"
+    and "TRACE_ITER".  `attach_to` is the kernel function or type whose BTF id the load needs.  Instructions
+    name maps and programs by symbol; the backend binds them.
+    """
+
+    name: str
+    type: str
+    insns: tuple[Insn, ...]
+    license: str = "GPL"
+    expected_attach_type: str = ""
+    attach_to: str = ""
+    sleepable: bool = False
+    func_info: tuple[FuncInfo, ...] = ()
+    line_info: tuple[LineInfo, ...] = ()
+
+
+class MapSpec(Frozen):
+    """A map before it is made.
+
+    `type` is a name of enum bpf_map_type without prefix, such as "PERCPU_HASH"; sizes are bytes; `flags` are
+    BPF_F_*.  `contents` is the initial value of entry 0 of an array, and makes it read-only for programs and
+    frozen for user space when `frozen`.  `key_type` and `value_type` are ids in the object's BTF, 0 for none.
+    """
+
+    name: str
+    type: str
+    key_size: int
+    value_size: int
+    max_entries: int
+    flags: int = 0
+    contents: bytes = b""
+    frozen: bool = False
+    key_type: int = 0
+    value_type: int = 0
+
+
+class MapInfo(Frozen):
+    """What a script's map holds, for whoever reads or prints it.
+
+    `name` starts with ``@`` and `map` names the MapSpec.  `key` is None for a scalar map.  The values of a
+    `per_cpu` map are one for each possible CPU.
+    """
+
+    name: str
+    map: str
+    key: Type | None
+    value: Type
+    per_cpu: bool
+
+
+class Attach(Frozen):
+    """Base of the places that a program can be attached to; one class a kind."""
+
+    __slots__ = ()
+
+
+class RunOnce(Attach):
+    """Run by BPF_PROG_TEST_RUN at a `moment`: "begin", "end", "signal:SIGUSR1", "test:name", "bench:name"."""
+
+    moment: str
+
+
+class RawTracepoint(Attach):
+    """BPF_RAW_TRACEPOINT_OPEN on `event`."""
+
+    event: str
+
+
+class Tracepoint(Attach):
+    """A perf event of the tracepoint `category`:`event`."""
+
+    category: str
+    event: str
+
+
+class PerfEvent(Attach):
+    """A perf counter of enum perf_type_id `type` and its `config`, on every CPU or on one.
+
+    It fires every `period` counts or, if `frequency` is not 0, so many times a second.
+    """
+
+    type: int
+    config: int
+    period: int
+    frequency: int = 0
+    every_cpu: bool = True
+
+
+class Breakpoint(Attach):
+    """A hardware breakpoint on `length` bytes at `address`; `mode` is of the letters r, w and x."""
+
+    address: int
+    length: int
+    mode: str
+
+
+class Uprobe(Attach):
+    """The instruction at file offset `offset` of `path`, or the return of the function that starts there.
+
+    `reference_counter` is the file offset of a USDT semaphore, or 0.
+    """
+
+    path: str
+    offset: int
+    returns: bool = False
+    reference_counter: int = 0
+
+
+class Iterator(Attach):
+    """A BPF iterator over `target`, such as "task"; pinned at `pin` rather than read if that is given."""
+
+    target: str
+    pin: str = ""
+
+
+class Kprobe(Attach):
+    """A kernel function plus `offset`, or its return."""
+
+    function: str
+    offset: int = 0
+    returns: bool = False
+
+
+class Trampoline(Attach):
+    """BPF_TRACE_FENTRY or FEXIT: the program says which function by `attach_to`."""
+
+    __slots__ = ()
+
+
+class ProbeSpec(Frozen):
+    """A program and where it is to be attached.
+
+    `name` is the attach point as the script's `probe` builtin gives it.  `cookie` is what the program reads by
+    bpf_get_attach_cookie.  `pid` limits it to a process where the kind of attachment can (0: all).
+    """
+
+    name: str
+    program: str
+    attach: Attach
+    cookie: int = 0
+
+
+class Schema(Frozen):
+    """How to read what the programs of a script write."""
+
+    events: tuple[Event, ...] = ()
+    maps: tuple[MapInfo, ...] = ()
+    strings: tuple[str, ...] = ()
+    probes: tuple[str, ...] = ()
+    script_maps: tuple[str, ...] = ()
+
+
+class ObjectSpec(Frozen):
+    """Everything that a backend needs."""
+
+    programs: tuple[ProgramSpec, ...]
+    maps: tuple[MapSpec, ...]
+    probes: tuple[ProbeSpec, ...]
+    schema: Schema
+    btf: bytes = b""

@@ -1,0 +1,336 @@
+"""bpf(2), a function for each command.
+
+Each raises SyscallError with the kernel's errno.  Keys, values and other memory are bytes; sizes are bytes.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+from typing import NamedTuple
+
+from tracebee.errors import SyscallError
+from tracebee.syscalls import _uapi as uapi
+from tracebee.syscalls.raw import address, buffer, checked, empty_buffer, number_of, syscall
+
+Layout = dict[str, tuple[int, int]]
+
+BPF_ANY = 0
+BPF_NOEXIST = 1
+BPF_F_TEST_RUN_ON_CPU = 1
+NAME_LENGTH = 16
+
+
+class Attr:
+    """Part of a union bpf_attr being filled.
+
+    Only as many bytes are passed as are needed: a kernel refuses bytes that it does not know unless they are
+    zero, and an older one knows fewer.
+    """
+
+    def __init__(self, layout: Layout) -> None:
+        self.layout = layout
+        self.data = empty_buffer(256)
+        self.size = 0
+        self.kept: list[object] = []
+
+    def set(self, **fields: int | bytes) -> Attr:
+        for name, value in fields.items():
+            offset, size = self.layout[name]
+            data = (
+                value if isinstance(value, bytes) else (value & ((1 << 8 * size) - 1)).to_bytes(size, _ORDER)
+            )
+            self.data[offset : offset + len(data)] = data
+            if any(data):
+                self.size = max(self.size, offset + size)
+        return self
+
+    def memory(self, field: str, data: bytes | ctypes.Array[ctypes.c_char]) -> ctypes.Array[ctypes.c_char]:
+        """Point a field at memory with these bytes."""
+        area = buffer(data) if isinstance(data, bytes) else data
+        self.kept.append(area)
+        self.set(**{field: address(area)})
+        return area
+
+    def get(self, field: str) -> int:
+        offset, size = self.layout[field]
+        return int.from_bytes(self.data[offset : offset + size], _ORDER)
+
+    def call(self, command: str) -> int:
+        """The result of the command, or minus the errno."""
+        size = (self.size + 7) // 8 * 8
+        return syscall(_BPF, uapi.BPF_CMD[command], self.data, max(size, 4))
+
+
+def _order() -> str:
+    import sys
+
+    return sys.byteorder
+
+
+_ORDER = _order()
+_BPF = number_of("bpf")
+
+
+def object_name(name: str) -> bytes:
+    """A name as the kernel takes it: letters, digits, '_' and '.', at most 15 (bpf_obj_name_cpy)."""
+    plain = "".join(char if char.isascii() and (char.isalnum() or char in "_.") else "_" for char in name)
+    return plain[: NAME_LENGTH - 1].encode()
+
+
+# --- maps
+
+
+def map_create(
+    kind: str,
+    key_size: int,
+    value_size: int,
+    max_entries: int,
+    *,
+    flags: int = 0,
+    name: str = "",
+    btf_fd: int = 0,
+    key_type: int = 0,
+    value_type: int = 0,
+    inner_map_fd: int = 0,
+) -> int:
+    """BPF_MAP_CREATE; `kind` is a name of enum bpf_map_type without prefix.  Returns a descriptor."""
+    attr = Attr(uapi.ATTR_MAP_CREATE).set(
+        map_type=uapi.BPF_MAP_TYPE[kind],
+        key_size=key_size,
+        value_size=value_size,
+        max_entries=max_entries,
+        map_flags=flags,
+        map_name=object_name(name),
+        inner_map_fd=inner_map_fd,
+    )
+    if btf_fd:
+        attr.set(btf_fd=btf_fd, btf_key_type_id=key_type, btf_value_type_id=value_type)
+    return checked("bpf(BPF_MAP_CREATE)", attr.call("MAP_CREATE"), f"{kind} map {name!r}")
+
+
+def map_lookup(fd: int, key: bytes, value_size: int, flags: int = 0) -> bytes | None:
+    """The value of a key, or None.  For per-CPU maps `value_size` is that of all CPUs together."""
+    attr = Attr(uapi.ATTR_MAP_ELEM).set(map_fd=fd, flags=flags)
+    attr.memory("key", key)
+    value = attr.memory("value", empty_buffer(value_size))
+    result = attr.call("MAP_LOOKUP_ELEM")
+    if result == -errno.ENOENT:
+        return None
+    checked("bpf(BPF_MAP_LOOKUP_ELEM)", result)
+    return value.raw[:value_size]
+
+
+def map_update(fd: int, key: bytes, value: bytes, flags: int = BPF_ANY) -> None:
+    """BPF_MAP_UPDATE_ELEM."""
+    attr = Attr(uapi.ATTR_MAP_ELEM).set(map_fd=fd, flags=flags)
+    attr.memory("key", key)
+    attr.memory("value", value)
+    checked("bpf(BPF_MAP_UPDATE_ELEM)", attr.call("MAP_UPDATE_ELEM"))
+
+
+def map_delete(fd: int, key: bytes) -> bool:
+    """Remove a key; whether it was there."""
+    attr = Attr(uapi.ATTR_MAP_ELEM).set(map_fd=fd)
+    attr.memory("key", key)
+    result = attr.call("MAP_DELETE_ELEM")
+    if result == -errno.ENOENT:
+        return False
+    checked("bpf(BPF_MAP_DELETE_ELEM)", result)
+    return True
+
+
+def map_next_key(fd: int, key: bytes | None, key_size: int) -> bytes | None:
+    """The key behind `key` in the kernel's order, the first for None; None at the end."""
+    attr = Attr(uapi.ATTR_MAP_ELEM).set(map_fd=fd)
+    if key is not None:
+        attr.memory("key", key)
+    following = attr.memory("value", empty_buffer(key_size))
+    result = attr.call("MAP_GET_NEXT_KEY")
+    if result == -errno.ENOENT:
+        return None
+    checked("bpf(BPF_MAP_GET_NEXT_KEY)", result)
+    return following.raw[:key_size]
+
+
+class Batch(NamedTuple):
+    """Some elements of a map: keys and values one after the other, how many, and where to go on."""
+
+    keys: bytes
+    values: bytes
+    count: int
+    position: bytes | None
+
+
+def map_lookup_batch(fd: int, position: bytes | None, count: int, key_size: int, value_size: int) -> Batch:
+    """BPF_MAP_LOOKUP_BATCH (Linux 5.6): up to `count` elements; the position is None at the end.
+
+    Raises SyscallError with EINVAL where the kernel or the kind of map has no batches, and with ENOSPC if a
+    bucket holds more than `count`.
+    """
+    attr = Attr(uapi.ATTR_MAP_BATCH).set(map_fd=fd, count=count)
+    if position is not None:
+        attr.memory("in_batch", position.ljust(max(4, key_size), b"\0"))
+    out = attr.memory("out_batch", empty_buffer(max(4, key_size)))
+    keys = attr.memory("keys", empty_buffer(count * key_size))
+    values = attr.memory("values", empty_buffer(count * value_size))
+    result = attr.call("MAP_LOOKUP_BATCH")
+    found = attr.get("count")
+    if result < 0 and result != -errno.ENOENT:
+        checked("bpf(BPF_MAP_LOOKUP_BATCH)", result)
+    following = None if result == -errno.ENOENT else out.raw
+    return Batch(keys.raw[: found * key_size], values.raw[: found * value_size], found, following)
+
+
+def map_freeze(fd: int) -> None:
+    """BPF_MAP_FREEZE: user space can no longer write."""
+    checked("bpf(BPF_MAP_FREEZE)", Attr(uapi.ATTR_MAP_ELEM).set(map_fd=fd).call("MAP_FREEZE"))
+
+
+# --- programs
+
+
+class LoadRefused(SyscallError):
+    """BPF_PROG_LOAD failed; `log` is what the verifier wrote."""
+
+    def __init__(self, number: int, log: str) -> None:
+        super().__init__("bpf(BPF_PROG_LOAD)", number)
+        self.log = log
+
+
+def prog_load(
+    kind: str,
+    code: bytes,
+    *,
+    license: str = "GPL",
+    name: str = "",
+    expected_attach_type: str = "",
+    attach_btf_id: int = 0,
+    flags: int = 0,
+    btf_fd: int = 0,
+    func_info: bytes = b"",
+    func_info_size: int = 8,
+    line_info: bytes = b"",
+    line_info_size: int = 16,
+    kernel_version: int = 0,
+    log_level: int = 0,
+    log_size: int = 1 << 24,
+) -> int:
+    """BPF_PROG_LOAD; names are those of the uapi enums without prefix.  Returns a descriptor.
+
+    Raises LoadRefused; with `log_level` 0 its log is empty.
+    """
+    attr = Attr(uapi.ATTR_PROG_LOAD).set(
+        prog_type=uapi.BPF_PROG_TYPE[kind],
+        insn_cnt=len(code) // 8,
+        prog_name=object_name(name),
+        prog_flags=flags,
+        kern_version=kernel_version,
+    )
+    if expected_attach_type:
+        attr.set(expected_attach_type=uapi.BPF_ATTACH_TYPE[expected_attach_type])
+    if attach_btf_id:
+        attr.set(attach_btf_id=attach_btf_id)
+    attr.memory("insns", code)
+    attr.memory("license", license.encode() + b"\0")
+    if btf_fd and func_info:
+        attr.set(
+            prog_btf_fd=btf_fd,
+            func_info_rec_size=func_info_size,
+            func_info_cnt=len(func_info) // func_info_size,
+        )
+        attr.memory("func_info", func_info)
+        if line_info:
+            attr.set(line_info_rec_size=line_info_size, line_info_cnt=len(line_info) // line_info_size)
+            attr.memory("line_info", line_info)
+    log = None
+    if log_level:
+        attr.set(log_level=log_level, log_size=log_size)
+        log = attr.memory("log_buf", empty_buffer(log_size))
+    result = attr.call("PROG_LOAD")
+    if result == -errno.EAGAIN:
+        result = attr.call("PROG_LOAD")  # a signal came while the verifier was running
+    if result < 0:
+        raise LoadRefused(-result, "" if log is None else log.value.decode("utf-8", "replace"))
+    return result
+
+
+def prog_test_run(
+    fd: int, *, context: bytes = b"", cpu: int | None = None, repeat: int = 0
+) -> tuple[int, int]:
+    """BPF_PROG_TEST_RUN; the program's result and the mean run time in nanoseconds."""
+    attr = Attr(uapi.ATTR_TEST_RUN).set(prog_fd=fd, repeat=repeat)
+    if context:
+        attr.set(ctx_size_in=len(context))
+        attr.memory("ctx_in", context)
+    if cpu is not None:
+        attr.set(flags=BPF_F_TEST_RUN_ON_CPU, cpu=cpu)
+        attr.size = max(attr.size, 72)
+    checked("bpf(BPF_PROG_TEST_RUN)", attr.call("PROG_TEST_RUN"))
+    return attr.get("retval"), attr.get("duration")
+
+
+def btf_load(data: bytes) -> int:
+    """BPF_BTF_LOAD; a descriptor."""
+    attr = Attr(uapi.ATTR_BTF_LOAD).set(btf_size=len(data))
+    attr.memory("btf", data)
+    return checked("bpf(BPF_BTF_LOAD)", attr.call("BTF_LOAD"))
+
+
+# --- attaching
+
+
+def raw_tracepoint_open(prog_fd: int, name: str = "", cookie: int = 0) -> int:
+    """BPF_RAW_TRACEPOINT_OPEN; `name` is empty for programs that know their place by BTF."""
+    attr = Attr(uapi.ATTR_RAW_TRACEPOINT).set(prog_fd=prog_fd)
+    if cookie:
+        attr.set(cookie=cookie)
+    if name:
+        attr.memory("name", name.encode() + b"\0")
+    attr.size = max(attr.size, 16)
+    return checked("bpf(BPF_RAW_TRACEPOINT_OPEN)", attr.call("RAW_TRACEPOINT_OPEN"))
+
+
+def link_create(
+    prog_fd: int, target_fd: int, attach_type: str, memory: dict[str, bytes] | None = None, **fields: int
+) -> int:
+    """BPF_LINK_CREATE; `fields` and `memory` name members of its part of union bpf_attr."""
+    attr = Attr(uapi.ATTR_LINK_CREATE).set(
+        prog_fd=prog_fd, target_fd=target_fd, attach_type=uapi.BPF_ATTACH_TYPE[attach_type]
+    )
+    attr.set(**fields)
+    for field, data in (memory or {}).items():
+        attr.memory(field, data)
+    attr.size = max(attr.size, 16)
+    return checked("bpf(BPF_LINK_CREATE)", attr.call("LINK_CREATE"), attach_type)
+
+
+def iter_create(link_fd: int) -> int:
+    """BPF_ITER_CREATE: a descriptor whose reads run the iterator."""
+    attr = Attr(uapi.ATTR_ITER_CREATE).set(link_fd=link_fd)
+    attr.size = 8
+    return checked("bpf(BPF_ITER_CREATE)", attr.call("ITER_CREATE"))
+
+
+# --- objects and ids
+
+
+def object_info(fd: int, size: int) -> bytes:
+    """BPF_OBJ_GET_INFO_BY_FD: the leading bytes of struct bpf_*_info."""
+    attr = Attr(uapi.ATTR_INFO).set(bpf_fd=fd, info_len=size)
+    info = attr.memory("info", empty_buffer(size))
+    checked("bpf(BPF_OBJ_GET_INFO_BY_FD)", attr.call("OBJ_GET_INFO_BY_FD"))
+    return info.raw[:size]
+
+
+def info_field(info: bytes, layout: Layout, field: str) -> int:
+    """A number out of what object_info returned; 0 where the kernel's structure is shorter."""
+    offset, size = layout[field]
+    return int.from_bytes(info[offset : offset + size], _ORDER)
+
+
+def object_pin(fd: int, path: str) -> None:
+    """BPF_OBJ_PIN."""
+    attr = Attr(uapi.ATTR_OBJ_PIN).set(bpf_fd=fd)
+    attr.memory("pathname", path.encode() + b"\0")
+    checked("bpf(BPF_OBJ_PIN)", attr.call("OBJ_PIN"), path)

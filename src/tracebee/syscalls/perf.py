@@ -1,0 +1,89 @@
+"""perf_event_open(2) and its ioctls (include/uapi/linux/perf_event.h)."""
+
+from __future__ import annotations
+
+from tracebee.syscalls import _uapi as uapi
+from tracebee.syscalls.raw import address, buffer, checked, empty_buffer, ioctl, number_of, syscall
+
+PERF_TYPE_HARDWARE = 0
+PERF_TYPE_SOFTWARE = 1
+PERF_TYPE_TRACEPOINT = 2
+PERF_TYPE_BREAKPOINT = 5
+
+PERF_FLAG_FD_CLOEXEC = 8
+PERF_EVENT_IOC_ENABLE = 0x2400
+PERF_EVENT_IOC_DISABLE = 0x2401
+PERF_EVENT_IOC_SET_BPF = 0x40042408
+
+_ATTR_SIZE_VER5 = 112
+"""sizeof(struct perf_event_attr) in Linux 4.1, which every kernel here takes."""
+
+_FLAGS_OFFSET = 40
+_FREQ = 1 << 10
+
+HW_BREAKPOINT = {"r": 1, "w": 2, "x": 4}
+"""linux/hw_breakpoint.h"""
+
+
+def perf_event_open(
+    type_: int,
+    config: int,
+    *,
+    pid: int = -1,
+    cpu: int = -1,
+    period: int = 0,
+    frequency: int = 0,
+    config1: int | bytes = 0,
+    config2: int = 0,
+    breakpoint_type: int = 0,
+    disabled: bool = True,
+) -> int:
+    """A descriptor of a counter.  `config1` as bytes is the address of that string.
+
+    It fires every `period` counts, or `frequency` times a second if that is not 0.
+    """
+    data = empty_buffer(_ATTR_SIZE_VER5)
+    layout = uapi.PERF_EVENT_ATTR
+
+    def put(field: str, value: int) -> None:
+        offset, size = layout[field]
+        data[offset : offset + size] = (value & ((1 << 8 * size) - 1)).to_bytes(size, _ORDER)
+
+    put("type", type_)
+    put("size", _ATTR_SIZE_VER5)
+    put("config", config)
+    put("sample_period", frequency or period)
+    flags = int(disabled) | (_FREQ if frequency else 0)
+    data[_FLAGS_OFFSET : _FLAGS_OFFSET + 8] = flags.to_bytes(8, _ORDER)
+    kept = None
+    if isinstance(config1, bytes):
+        kept = buffer(config1 + b"\0")
+        config1 = address(kept)
+    put("config1", config1)
+    put("config2", config2)
+    if breakpoint_type:
+        put("bp_type", breakpoint_type)
+    result = syscall(_NUMBER, data, pid, cpu, -1, PERF_FLAG_FD_CLOEXEC)
+    del kept
+    return checked("perf_event_open", result)
+
+
+def attach_bpf(fd: int, prog_fd: int) -> None:
+    """PERF_EVENT_IOC_SET_BPF and ENABLE: the way before BPF links (Linux 5.15)."""
+    checked("ioctl(PERF_EVENT_IOC_SET_BPF)", ioctl(fd, PERF_EVENT_IOC_SET_BPF, prog_fd))
+    checked("ioctl(PERF_EVENT_IOC_ENABLE)", ioctl(fd, PERF_EVENT_IOC_ENABLE, 0))
+
+
+def enable(fd: int) -> None:
+    """PERF_EVENT_IOC_ENABLE."""
+    checked("ioctl(PERF_EVENT_IOC_ENABLE)", ioctl(fd, PERF_EVENT_IOC_ENABLE, 0))
+
+
+def _order() -> str:
+    import sys
+
+    return sys.byteorder
+
+
+_ORDER = _order()
+_NUMBER = number_of("perf_event_open")
