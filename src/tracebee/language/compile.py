@@ -1,0 +1,222 @@
+"""The compiler's driver: from the text of a script to an ObjectSpec, pass by pass."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from tracebee.language import tree
+from tracebee.language.config import BadOption, Config, apply_environment, initial_config
+from tracebee.language.diagnostics import Diagnostics
+from tracebee.language.parser import parse
+from tracebee.language.passes.fold import fold
+from tracebee.language.passes.infer import Inference
+from tracebee.language.passes.macros import Macros
+from tracebee.language.passes.names import resolve_names
+from tracebee.language.passes.parameters import Parameters, Substitution, settle
+from tracebee.language.passes.scopes import bind_variables
+from tracebee.language.probes.base import Expansion
+from tracebee.language.source import Source
+from tracebee.language.typetable import TypeTable
+from tracebee.records import Mutable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from tracebee.language.cdecl import Declarations
+    from tracebee.language.diagnostics import Diagnostic
+    from tracebee.language.machine import Machine
+    from tracebee.language.probes.base import Unit
+    from tracebee.spec.objects import ObjectSpec
+
+DEEPEST_RECURSION = 20_000
+"""Python frames that the passes may use: MAX_DEPTH levels of nesting at a few tens of frames each."""
+
+
+class Options(Mutable):
+    """What the command line or a caller of the API says about a compilation.
+
+    `pid` limits every probe to one process; `environment` holds configuration as BPFTRACE_* or TRACEBEE_*;
+    `include_paths` are folders of C headers and of imports.
+    """
+
+    parameters: Parameters = Parameters()
+    environment: Mapping[str, str] = {}
+    pid: int = 0
+    child_pid: int = 0
+    unsafe: bool = False
+    report_failures: bool = False
+    include_paths: tuple[str, ...] = ()
+    includes: tuple[str, ...] = ()
+    probe_filter: str = ""
+    modes: frozenset[str] = frozenset()
+
+
+class Compilation(Mutable):
+    """A script on its way, with the result of every pass that has run."""
+
+    source: Source
+    machine: Machine
+    options: Options
+    diagnostics: Diagnostics
+    config: Config
+    program: tree.Program
+    context: Expansion
+    units: list[Unit]
+    declarations: Declarations | None = None
+    inference: Inference | None = None
+    spec: ObjectSpec | None = None
+    functions: list[object] = []
+
+    @property
+    def warnings(self) -> tuple[Diagnostic, ...]:
+        return self.diagnostics.all
+
+
+@contextmanager
+def deep_recursion() -> Iterator[None]:
+    """The passes walk the tree by recursion; its depth is bounded by the parser."""
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(max(before, DEEPEST_RECURSION))
+    try:
+        yield
+    finally:
+        sys.setrecursionlimit(before)
+
+
+def compile_script(source: Source, machine: Machine, options: Options) -> Compilation:
+    """Compile a script for a machine.
+
+    Raises SourceError with every diagnostic if the script is wrong; UsageError for wrong parameters.
+    """
+    with deep_recursion():
+        compilation = analyze(source, machine, options)
+        generate(compilation)
+    return compilation
+
+
+def analyze(source: Source, machine: Machine, options: Options) -> Compilation:
+    """Everything up to types: what ``-l -e`` and ``--dry-run`` need."""
+    diagnostics = Diagnostics()
+    program = parse(source, diagnostics)
+    config = read_config(program, options, diagnostics)
+    compilation = Compilation(source, machine, options, diagnostics, config, program, None, [])  # type: ignore[arg-type]
+    for step in PASSES:
+        step(compilation)
+        diagnostics.stop_if_errors()
+    return compilation
+
+
+def read_config(program: tree.Program, options: Options, diagnostics: Diagnostics) -> Config:
+    """The configuration: defaults, then the script's block, then the environment."""
+    config = initial_config()
+    for entry in program.config:
+        try:
+            config.set(entry.key, entry.value)
+        except BadOption as bad:
+            diagnostics.error(str(bad), entry.span)
+    diagnostics.stop_if_errors()
+    try:
+        apply_environment(config, options.environment)
+    except BadOption as bad:
+        diagnostics.fail(str(bad), None)
+    return config
+
+
+def import_scripts(compilation: Compilation) -> None:
+    """Read what the script imports."""
+    if compilation.program.imports:
+        from tracebee.language.passes.imports import add_imports
+
+        add_imports(compilation)
+
+
+def declare_types(compilation: Compilation) -> None:
+    """Read the C part, and make types findable by name."""
+    program, options = compilation.program, compilation.options
+    if program.c_parts or options.includes:
+        from tracebee.language.cdecl import read_declarations
+
+        compilation.declarations = read_declarations(compilation)
+    machine = compilation.machine
+    types = TypeTable(machine.btf, compilation.declarations)
+    compilation.context = Expansion(
+        machine, types, compilation.config, compilation.diagnostics, options.pid, options.unsafe
+    )
+
+
+def substitute_parameters(compilation: Compilation) -> None:
+    """Put parameters into the tree."""
+    substitution = Substitution(compilation.options.parameters, compilation.diagnostics)
+    program = compilation.program
+    substitution.apply(program)
+    for probe in program.probes:
+        for point in probe.points:
+            point.text = substitution.in_text(point.text)
+    settle(program)
+    substitution.check_unknown()
+
+
+def expand_macros(compilation: Compilation) -> None:
+    """Replace macro calls."""
+    program = compilation.program
+    from tracebee.language.stdlib import library_macros
+
+    macros = Macros(program.macros, library_macros, compilation.diagnostics)
+    for probe in program.probes:
+        macros.expand(probe)
+    for declaration in program.maps:
+        macros.expand(declaration)
+
+
+def name_things(compilation: Compilation) -> None:
+    """Replace bare words and fold constants."""
+    types, diagnostics = compilation.context.types, compilation.diagnostics
+    for part in (*compilation.program.probes, *compilation.program.maps):
+        resolve_names(part, types, diagnostics)
+        fold(part, diagnostics)
+
+
+def expand_probes(compilation: Compilation) -> None:
+    """Find the places that the attach points mean, and decide which share a program."""
+    from tracebee.language.passes.points import make_units
+
+    compilation.units = make_units(compilation)
+
+
+def bind_scopes(compilation: Compilation) -> None:
+    """Give variables their scopes."""
+    for unit in compilation.units:
+        bind_variables(unit.probe, compilation.diagnostics)
+
+
+def infer_types(compilation: Compilation) -> None:
+    """Find all types."""
+    from tracebee.language.passes.mapdecl import declare_maps
+
+    inference = Inference(compilation.context)
+    compilation.inference = inference
+    declare_maps(compilation, inference)
+    inference.run(compilation.units)
+
+
+PASSES = (
+    import_scripts,
+    declare_types,
+    substitute_parameters,
+    expand_macros,
+    name_things,
+    expand_probes,
+    bind_scopes,
+    infer_types,
+)
+"""The compiler up to code, in order."""
+
+
+def generate(compilation: Compilation) -> None:
+    """Lower, optimise, allocate and emit; fills `spec`."""
+    from tracebee.language.codegen.generate import generate_object
+
+    generate_object(compilation)
+    compilation.diagnostics.stop_if_errors()

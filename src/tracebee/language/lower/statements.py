@@ -1,0 +1,361 @@
+"""Statements, and the bodies of loops."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tracebee.language import tree
+from tracebee.language.builtins import find_builtin
+from tracebee.language.ir import FRAME, Address, Function, FunctionHandle, MapHandle, Reg, Return
+from tracebee.language.lower import expressions, maps, memory, places
+from tracebee.language.lower.lowering import Activation, Loop
+from tracebee.language.rules import is_signed
+from tracebee.spec.types import INT64, UINT64, Aggregation, Int, Pointer, Void
+
+if TYPE_CHECKING:
+    from tracebee.language.lower.lowering import Lowering
+    from tracebee.language.scratch import Scratch
+
+SCALAR_HOME = 8
+
+
+def statement(low: Lowering, node: tree.Statement) -> None:
+    with low.at(node.span):
+        _STATEMENTS[type(node)](low, node)
+
+
+def block(low: Lowering, node: tree.Block) -> None:
+    """A block for its effect."""
+    with low.branch_scope():
+        block_statements(low, node)
+        if node.value is not None:
+            effect(low, node.value)
+
+
+def block_statements(low: Lowering, node: tree.Block) -> None:
+    """The statements of a block; the memory of its variables stays taken."""
+    for inner in node.statements:
+        with low.temporaries():
+            statement(low, inner)
+
+
+def effect(low: Lowering, node: tree.Expression) -> None:
+    """An expression whose value nobody wants."""
+    with low.at(node.span):
+        match node:
+            case tree.Call():
+                builtin = find_builtin(node.name)
+                assert builtin is not None
+                builtin.effect(low, node)
+            case tree.If():
+                if_statement(low, node)
+            case tree.Block():
+                block(low, node)
+            case tree.Unary(operator="++" | "--"):
+                if isinstance(node.operand, tree.MapAccess) and not isinstance(node.type, Pointer):
+                    maps.add(low, node.operand, 1 if node.operator == "++" else -1)
+                else:
+                    expressions.value(low, node)
+            case _:
+                for child in tree.children(node):
+                    if isinstance(child, tree.Expression):
+                        effect(low, child)
+
+
+def expression_statement(low: Lowering, node: tree.ExpressionStatement) -> None:
+    effect(low, node.value)
+
+
+def discard(low: Lowering, node: tree.Discard) -> None:
+    effect(low, node.value)
+
+
+def if_statement(low: Lowering, node: tree.If) -> None:
+    if node.compile_time:
+        chosen = chosen_branch(node)
+        if chosen is not None:
+            block(low, chosen)
+        return
+    other = low.label("else")
+    with low.temporaries():
+        expressions.condition(low, node.condition, other)
+        block(low, node.then)
+    if node.otherwise is None:
+        low.place_label(other)
+        return
+    end = low.label("endif")
+    low.jump(end)
+    low.place_label(other)
+    block(low, node.otherwise)
+    low.place_label(end)
+
+
+def chosen_branch(node: tree.If) -> tree.Block | None:
+    """The branch that ``if comptime`` keeps."""
+    assert isinstance(node.condition, tree.Truth | tree.Number)
+    return node.then if node.condition.value else node.otherwise
+
+
+# --- variables
+
+
+def declare(low: Lowering, binding: Scratch) -> Reg | Address:
+    """Give a variable its register or memory."""
+    if binding in low.variables:
+        return low.variables[binding]
+    type_ = binding.type
+    home: Reg | Address
+    if type_.is_scalar and not binding.captured and not binding.address_taken:
+        home = low.reg(binding.name.lstrip("$"))
+    else:
+        fits = True if type_.size <= max(SCALAR_HOME, low.stack_limit) and low.stack_limit > 0 else None
+        if binding.captured and type_.is_scalar:
+            fits = True
+        home = low.kept_memory(type_.size, fits)
+    low.variables[binding] = home
+    low.variable_levels[binding] = low.here.level
+    return home
+
+
+def let(low: Lowering, node: tree.Let) -> None:
+    binding = node.variable.binding
+    if isinstance(binding.type, Void):
+        return
+    home = declare(low, binding)
+    if node.value is not None:
+        assign_variable(low, node.variable, node.value)
+    elif isinstance(home, Reg):
+        low.set(home, 0)
+    else:
+        memory.zero(low, home, binding.type.size)
+
+
+def assign_variable(low: Lowering, target: tree.Variable, value: tree.Expression) -> None:
+    binding = target.binding
+    type_ = binding.type
+    first = binding not in low.variables
+    if type_.is_scalar:
+        found = expressions.converted(low, value, type_)
+        if first:
+            declare(low, binding)
+        expressions.set_variable(low, target, found)
+        return
+    if first:
+        home = declare(low, binding)
+    else:
+        home = places.variable_home(low, target)
+    assert isinstance(home, Address)
+    if uses_variable(value, binding):
+        with low.temporaries():
+            to = low.memory(type_.size)
+            expressions.store_padded(low, value, type_, to)
+            memory.copy(low, home, to, type_.size)
+    else:
+        with low.temporaries():
+            expressions.store_padded(low, value, type_, home)
+
+
+def uses_variable(value: tree.Expression, binding: Scratch) -> bool:
+    return any(isinstance(node, tree.Variable) and node.binding is binding for node in tree.walk(value))
+
+
+def assign(low: Lowering, node: tree.Assign) -> None:
+    target = node.target
+    if isinstance(target, tree.MapAccess):
+        with low.temporaries():
+            assign_map(low, node, target)
+        return
+    assert isinstance(target, tree.Variable)
+    if node.operator == "=":
+        assign_variable(low, target, node.value)
+        return
+    with low.temporaries():
+        binary = combined(node)
+        expressions.set_variable(low, target, expressions.value(low, binary))
+
+
+def combined(node: tree.Assign) -> tree.Binary:
+    """``target operator value`` of ``target operator= value``."""
+    binary = tree.Binary(node.span, node.operator[:-1], node.target, node.value)
+    signed = is_signed(node.target.type)
+    binary.type = node.target.type if isinstance(node.target.type, Pointer) else _wide(signed)
+    return binary
+
+
+def _wide(signed: bool) -> Int:
+    return INT64 if signed else UINT64
+
+
+def assign_map(low: Lowering, node: tree.Assign, target: tree.MapAccess) -> None:
+    plan = maps.plan_of(low, target)
+    if isinstance(plan.value, Aggregation):
+        assert isinstance(node.value, tree.Call)
+        builtin = find_builtin(node.value.name)
+        builtin.update(low, node.value, target)  # type: ignore[union-attr]
+        return
+    target.type = plan.value
+    if node.operator == "=":
+        maps.assign(low, target, node.value)
+        return
+    if node.operator in ("+=", "-=") and not isinstance(plan.value, Pointer):
+        amount = expressions.number(low, node.value)
+        maps.add(low, target, low.negate(amount) if node.operator == "-=" else amount)
+        return
+    maps.assign_computed(low, target, combined(node))
+
+
+# --- jumps and loops
+
+
+def jump(low: Lowering, node: tree.Jump) -> None:
+    if node.kind == "return":
+        if node.value is not None:
+            effect(low, node.value)
+        low.finish_probe()
+        return
+    loop = low.here.loops[-1]
+    if loop.is_callback:
+        low.add(Return(None, 1 if node.kind == "break" else 0))
+    else:
+        low.jump(loop.break_label if node.kind == "break" else loop.continue_label)
+
+
+def unroll(low: Lowering, node: tree.Unroll) -> None:
+    assert isinstance(node.count, tree.Number)
+    for _ in range(node.count.value):
+        block(low, node.body)
+
+
+def while_loop(low: Lowering, node: tree.While) -> None:
+    again, leave = low.label("while"), low.label("endwhile")
+    low.place_label(again)
+    low.loop_guard(leave)
+    with low.branch_scope():
+        expressions.condition(low, node.condition, leave)
+        low.here.loops.append(Loop(leave, again))
+        block(low, node.body)
+        low.here.loops.pop()
+    low.jump(again)
+    low.place_label(leave)
+
+
+def for_range(low: Lowering, node: tree.ForRange) -> None:
+    first = low.move(expressions.number(low, node.first))
+    last = low.move(expressions.number(low, node.last))
+    counter = low.move(first, "counter")
+    again, leave, proceed = low.label("for"), low.label("endfor"), low.label("next")
+    low.place_label(again)
+    low.branch("s>=", counter, last, leave)
+    low.loop_guard(leave)
+    with low.branch_scope():
+        home = declare(low, node.variable.binding)
+        if isinstance(home, Reg):
+            low.set(home, counter)
+        else:
+            low.store(home, counter, 8)
+        low.here.loops.append(Loop(leave, proceed))
+        block(low, node.body)
+        low.here.loops.pop()
+    low.place_label(proceed)
+    low.set(counter, low.alu("+", counter, 1))
+    low.jump(again)
+    low.place_label(leave)
+
+
+def for_map(low: Lowering, node: tree.ForMap) -> None:
+    """The body becomes a function that the kernel calls for each element (Linux 5.13)."""
+    if not low.machine.feature("for_each_map_elem"):
+        low.context.diagnostics.fail(
+            "a loop over a map needs the helper for_each_map_elem (Linux 5.13)", node.span
+        )
+    plan = low.build.maps[node.map.name]
+    outer = low.here
+    prepare_captures(low, node, outer)
+    if low.return_flag is None and has_return(node.body):
+        low.return_flag = outer_flag(low)
+    body = Function(f"{low.unit.name}_loop{len(low.functions)}", ("map", "key", "value", "frame"))
+    body.span = node.span
+    inner = low.begin_callback(body)
+    inner.parent_frame = body.parameters[3]
+    inner.loops.append(Loop(is_callback=True))
+    low.here = inner
+    inner.depth = 8
+    body.frame_size = 8
+    inner.parent_slot = Address(FRAME, -8)
+    low.store(inner.parent_slot, inner.parent_frame, 8)
+    binding = node.variable.binding
+    home = declare(low, binding)
+    assert isinstance(home, Address)
+    pair = binding.type
+    key_type, value_type = pair.elements
+    from tracebee.language.lower.places import Place
+
+    expressions.store_place(
+        low,
+        Place(Address(body.parameters[1], 0), plan.key),
+        key_type,
+        home.plus(pair.offsets[0]),  # type: ignore[arg-type]
+    )
+    value_home = home.plus(pair.offsets[1])
+    if isinstance(plan.value, Aggregation):
+        total = maps._sum_over_cpus(low, plan, home.plus(pair.offsets[0]))
+        low.store(value_home, total, value_type.size)
+    else:
+        expressions.store_place(
+            low, Place(Address(body.parameters[2], 0), plan.value), value_type, value_home
+        )
+    with low.temporaries():
+        block(low, node.body)
+    low.add(Return(None, 0))
+    low.here = outer
+    low.call("for_each_map_elem", MapHandle(plan.spec.name), FunctionHandle(body.name), Address(FRAME, 0), 0)
+    if low.return_flag is not None and has_return(node.body):
+        proceed = low.label("proceed")
+        low.branch("==", low.load(low.outer_address(low.return_flag, 0), 8), 0, proceed)
+        if outer.parent is None:
+            low.jump(outer.return_label)
+        else:
+            low.add(Return(None, 1))
+        low.place_label(proceed)
+
+
+def prepare_captures(low: Lowering, node: tree.ForMap, outer: Activation) -> None:
+    """Captured variables that get their first value inside the loop need their memory outside of it; so does
+    the context."""
+    if outer.parent is None and outer.context_slot is None:
+        outer.context_slot = low.kept_memory(8, on_stack=True)
+        low.store(outer.context_slot, outer.function.parameters[0], 8)
+
+
+def outer_flag(low: Lowering) -> Address:
+    root = low.here
+    while root.parent is not None:
+        root = root.parent
+    if root is not low.here:
+        low.context.diagnostics.fail(
+            "return is only possible in an outermost loop over a map", low.unit.probe.span
+        )
+    flag = low.kept_memory(8, on_stack=True)
+    low.store(flag, 0, 8)
+    return flag
+
+
+def has_return(body: tree.Block) -> bool:
+    return any(
+        (isinstance(node, tree.Jump) and node.kind == "return")
+        or (isinstance(node, tree.Call) and node.name in ("exit", "fail"))
+        for node in tree.walk(body)
+    )
+
+
+_STATEMENTS = {
+    tree.ExpressionStatement: expression_statement,
+    tree.Assign: assign,
+    tree.Discard: discard,
+    tree.Let: let,
+    tree.While: while_loop,
+    tree.Unroll: unroll,
+    tree.ForMap: for_map,
+    tree.ForRange: for_range,
+    tree.Jump: jump,
+}

@@ -1,0 +1,439 @@
+"""Strings: storing, appending to records, comparing, searching.
+
+A string in a variable, a map or a key has zeros behind its end, so that equal strings are equal bytes.  A string
+on its way to user space is moved with its length and costs no more than that.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tracebee.language import tree
+from tracebee.language.builtins import find_builtin
+from tracebee.language.ir import FRAME, Address, MapSpot, Reg
+from tracebee.language.lower import memory, places
+from tracebee.language.lower.build import RODATA_MAP
+from tracebee.records import Frozen
+from tracebee.spec.types import Named, Str, Type
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tracebee.language.ir import Operand
+    from tracebee.language.lower.lowering import Lowering
+    from tracebee.language.lower.places import Place
+
+WORDS_LIMIT = 64
+"""Strings up to this capacity are compared word by word without a loop."""
+
+
+class Text(Frozen):
+    """A string in BPF memory, or a constant (`literal`, without NUL).
+
+    `padded` says that everything behind its end, up to `capacity`, is zero.
+    """
+
+    address: Address | None
+    capacity: int
+    padded: bool
+    literal: bytes | None = None
+
+
+def capacity_of(type_: Type) -> int:
+    assert isinstance(type_, Str | Named)
+    return type_.capacity
+
+
+def constant_text(low: Lowering, node: tree.Expression) -> bytes | None:
+    """The bytes of a string that is known at compile time."""
+    if isinstance(node, tree.Text):
+        return node.value.partition(b"\0")[0]
+    if isinstance(node, tree.Block) and not node.statements and node.value is not None:
+        return constant_text(low, node.value)
+    if isinstance(node, tree.Call) and isinstance(node.type, Named) and node.type.table == "probe":
+        names = low.unit.points
+        if len(names) == 1:
+            return names[0].name.encode()
+    return None
+
+
+def store(low: Lowering, node: tree.Expression, type_: Str, to: Address) -> None:
+    """Put a string into `type_.capacity` bytes, padded with zeros."""
+    capacity = type_.capacity
+    literal = constant_text(low, node)
+    if literal is not None:
+        data = literal[:capacity]
+        memory.store_bytes(low, to, data)
+        memory.zero_tail(low, to, len(data), capacity)
+        return
+    match node:
+        case tree.Ternary():
+            from tracebee.language.lower import expressions
+
+            expressions.store_choice(low, node, type_, to)
+            return
+        case tree.If():
+            from tracebee.language.lower import expressions
+
+            expressions.store_if(low, node, type_, to)
+            return
+        case tree.Block():
+            from tracebee.language.lower import statements
+
+            with low.temporaries():
+                statements.block_statements(low, node)
+                assert node.value is not None
+                store(low, node.value, type_, to)
+            return
+        case tree.Call():
+            store_call(low, node, type_, to)
+            return
+        case tree.Cast():
+            store(low, node.operand, type_, to)
+            return
+    with low.temporaries():
+        place = places.find_place(low, node)
+        assert place is not None, node
+        store_place(low, place, type_, to)
+
+
+def store_call(low: Lowering, node: tree.Call, type_: Str, to: Address) -> None:
+    if isinstance(node.type, Named):
+        table = named_text(low, node)
+        assert table.address is not None
+        memory.copy(low, to, table.address, min(table.capacity, type_.capacity))
+        memory.zero_tail(low, to, table.capacity, type_.capacity)
+        return
+    builtin = find_builtin(node.name)
+    assert builtin is not None
+    length = builtin.text(low, node, to, type_.capacity)
+    if length is None:
+        memory.zero_tail(low, to, capacity_of(node.type), type_.capacity)
+    else:
+        memory.zero_tail(low, to, length, type_.capacity)
+
+
+def store_place(low: Lowering, place: Place, type_: Str, to: Address) -> None:
+    """Copy a string that lies somewhere, cut or padded to another capacity."""
+    size = min(place.type.size, type_.capacity)
+    if place.is_direct:
+        memory.copy(low, to, place.address, size)
+        memory.zero_tail(low, to, size, type_.capacity)
+    else:
+        # A character array elsewhere need not be clean behind its NUL.
+        length = read_string(low, to, place.space, place.address, size)
+        memory.zero_tail(low, to, length, type_.capacity)
+
+
+def read_string(low: Lowering, to: Address, space: str, source: Address, size: Operand) -> Operand:
+    """Read a NUL-terminated string of up to `size` bytes into as many bytes; returns its length.
+
+    The kernel's helpers write size - 1 characters and a NUL.  Where they hit that limit, the last byte is read
+    by itself: it is a NUL, or the sign that there is more.
+    """
+    low.store(to, 0, 1)
+    helper = memory.STRING_READERS[space]
+    got = low.call(helper, low.pointer(to), size, low.pointer(source))
+    memory.warn_if_failed(low, helper, got)
+    length = low.reg("length")
+    empty, short, end = low.label("empty"), low.label("short"), low.label("read")
+    low.branch("s<=", got, 0, empty)
+    low.set(length, low.alu("-", got, 1))
+    if type(size) is int:
+        low.branch("!=", got, size, end)
+        last = low.alu("+", low.pointer(to), size - 1)
+        with low.branch_scope():
+            low.call(memory.READERS[space], last, 1, low.alu("+", low.pointer(source), size - 1))
+            assert type(last) is Reg
+            low.branch("==", low.load(Address(last, 0), 1), 0, end)
+        low.set(length, size)
+    low.jump(end)
+    low.place_label(empty)
+    low.set(length, 0)
+    low.place_label(short)
+    low.place_label(end)
+    return length
+
+
+def named_text(low: Lowering, node: tree.Call) -> Text:
+    """The text of a number that names something, from a table in read-only memory."""
+    assert isinstance(node.type, Named)
+    if node.type.table != "probe":
+        low.context.diagnostics.fail(
+            f"the result of {node.name}() can only be printed or kept in a map", node.span
+        )
+    stride = node.type.capacity
+    names = [point.name.encode().ljust(stride, b"\0") for point in low.unit.points]
+    offset = low.build.constant(b"".join(names))
+    index = low.unit.kind.load_probe_id(low)
+    limit = len(names) - 1
+    checked = memory.bounded(low, index, limit)
+    start = low.move(MapSpot(RODATA_MAP, offset))
+    base = low.alu("+", start, low.alu("*", checked, stride))
+    assert type(base) is Reg
+    return Text(Address(base, 0), stride, True)
+
+
+def text_of(low: Lowering, node: tree.Expression) -> Text:
+    """A string in BPF memory, for looking at."""
+    literal = constant_text(low, node)
+    if literal is not None:
+        return Text(None, len(literal) + 1, True, literal)
+    if isinstance(node, tree.Call) and isinstance(node.type, Named):
+        return named_text(low, node)
+    if isinstance(node, tree.Call):
+        capacity = capacity_of(node.type)
+        to = low.memory(capacity)
+        builtin = find_builtin(node.name)
+        assert builtin is not None
+        padded = builtin.text(low, node, to, capacity) is None
+        return Text(to, capacity, padded)
+    place = places.find_place(low, node)
+    if place is not None and place.is_direct:
+        return Text(place.address, place.type.size, place.space == "bpf")
+    capacity = capacity_of(node.type)
+    to = low.memory(capacity)
+    if place is not None:
+        read_string(low, to, place.space, place.address, capacity)
+        return Text(to, capacity, False)
+    store(low, node, Str(capacity), to)
+    return Text(to, capacity, True)
+
+
+def append(low: Lowering, node: tree.Expression, to: Address, capacity: int) -> Operand:
+    """Put a string at the end of a record; returns its length in bytes, at most `capacity`, without a NUL."""
+    literal = constant_text(low, node)
+    if literal is not None:
+        data = literal[:capacity]
+        memory.store_bytes(low, to, data)
+        return len(data)
+    if isinstance(node, tree.Call) and isinstance(node.type, Str):
+        builtin = find_builtin(node.name)
+        assert builtin is not None
+        length = builtin.text(low, node, to, capacity)
+        if length is not None:
+            return length
+        return terminated_length(low, to, capacity_of(node.type))
+    if not isinstance(node, tree.Call):
+        place = places.find_place(low, node)
+        if place is not None:
+            space = "kernel" if place.is_direct else place.space
+            return read_string(low, to, space, place.address, min(capacity, place.type.size))
+    store(low, node, Str(capacity), to)
+    return terminated_length(low, to, capacity)
+
+
+def terminated_length(low: Lowering, address: Address, capacity: int) -> Operand:
+    """The number of characters before the NUL."""
+    counter = low.move(0, "length")
+    base = low.pointer(address)
+
+    def body(index: Reg, leave: str) -> None:
+        at = low.alu("+", base, index)
+        assert type(at) is Reg
+        low.branch("==", low.load(Address(at, 0), 1), 0, leave)
+        low.set(counter, low.alu("+", index, 1))
+
+    counted_loop(low, capacity, body)
+    return memory.bounded(low, counter, capacity)
+
+
+def counted_loop(low: Lowering, limit: Operand, body: Callable[[Reg, str], None]) -> None:
+    """Run `body(index, leave)` for index 0, 1, …; it may jump to the label `leave`.
+
+    The bound makes any kernel from 5.3 on accept it; may_goto, where there is one, spares the verifier from
+    going through all rounds.
+    """
+    index = low.move(0, "index")
+    again, leave = low.label("again"), low.label("leave")
+    low.place_label(again)
+    low.branch(">=", index, limit, leave)
+    if low.machine.feature("may_goto"):
+        low.may_goto(leave)
+    with low.branch_scope():
+        body(index, leave)
+        low.set(index, low.alu("+", index, 1))
+        low.jump(again)
+    low.place_label(leave)
+
+
+# --- comparison
+
+
+def compare(
+    low: Lowering,
+    left: tree.Expression,
+    right: tree.Expression,
+    equal: bool,
+    otherwise: str,
+    limit: int | None = None,
+) -> None:
+    """Jump to the label unless the strings are equal (or, with `equal` false, different).
+
+    With a limit only so many first characters count.
+    """
+    with low.temporaries():
+        a, b = text_of(low, left), text_of(low, right)
+        differ = otherwise if equal else low.label("differ")
+        compare_texts(low, a, b, differ, limit)
+        if not equal:
+            low.jump(otherwise)
+            low.place_label(differ)
+
+
+def compare_texts(low: Lowering, a: Text, b: Text, differ: str, limit: int | None = None) -> None:
+    """Jump to the label if two strings differ."""
+    if a.literal is not None and b.literal is not None:
+        first, second = a.literal, b.literal
+        if limit is not None:
+            first, second = first[:limit], second[:limit]
+        if first != second:
+            low.jump(differ)
+        return
+    if a.literal is not None:
+        a, b = b, a
+    if b.literal is not None:
+        compare_literal(low, a, b.literal, differ, limit)
+        return
+    assert a.address is not None and b.address is not None
+    shortest = min(a.capacity, b.capacity)
+    if limit is not None and limit < shortest:
+        shortest = limit
+    if a.padded and b.padded and shortest <= WORDS_LIMIT and limit is None:
+        for offset, step in memory.chunks(shortest, a.address, b.address):
+            low.branch(
+                "!=", low.load(a.address.plus(offset), step), low.load(b.address.plus(offset), step), differ
+            )
+        check_end(low, a, b, shortest, differ)
+        return
+    equal = low.label("equal")
+    base_a, base_b = indexable(low, a), indexable(low, b)
+
+    def body(index: Reg, leave: str) -> None:
+        at_a, at_b = low.alu("+", base_a, index), low.alu("+", base_b, index)
+        assert type(at_a) is Reg and type(at_b) is Reg
+        one = low.load(Address(at_a, 0), 1)
+        low.branch("!=", one, low.load(Address(at_b, 0), 1), differ)
+        low.branch("==", one, 0, equal)
+
+    counted_loop(low, shortest, body)
+    if limit is None or limit > shortest:
+        check_end(low, a, b, shortest, differ)
+    low.place_label(equal)
+
+
+def check_end(low: Lowering, a: Text, b: Text, compared: int, differ: str) -> None:
+    """After `compared` equal bytes the longer string must be at its end."""
+    longer = a if a.capacity > b.capacity else b
+    if longer.capacity > compared:
+        assert longer.address is not None
+        low.branch("!=", low.load(longer.address.plus(compared), 1), 0, differ)
+
+
+def indexable(low: Lowering, text: Text) -> Reg:
+    """A register with the string's address that may be indexed by a variable; the stack may not."""
+    assert text.address is not None
+    if text.address.base is not FRAME:
+        return low.pointer(text.address)
+    moved = low.memory(text.capacity, on_stack=False)
+    memory.copy(low, moved, text.address, text.capacity)
+    return low.pointer(moved)
+
+
+def compare_literal(low: Lowering, text: Text, literal: bytes, differ: str, limit: int | None) -> None:
+    """Compare with a constant: its characters and, unless cut by the limit, the NUL behind it."""
+    assert text.address is not None
+    wanted = literal + b"\0"
+    if limit is not None:
+        wanted = wanted[:limit]
+    if len(wanted) > text.capacity:
+        if len(literal) != text.capacity or (limit is not None and limit < len(literal)):
+            low.jump(differ)
+            return
+        wanted = literal
+    if len(wanted) <= 256:
+        for offset, step in memory.chunks(len(wanted), text.address):
+            expected = int.from_bytes(wanted[offset : offset + step], "little")
+            low.branch("!=", low.load(text.address.plus(offset), step), expected, differ)
+        return
+    spot = low.move(memory.constant(low, wanted))
+    base = indexable(low, text)
+
+    def body(index: Reg, leave: str) -> None:
+        at, other = low.alu("+", base, index), low.alu("+", spot, index)
+        assert type(at) is Reg and type(other) is Reg
+        low.branch("!=", low.load(Address(at, 0), 1), low.load(Address(other, 0), 1), differ)
+
+    counted_loop(low, len(wanted), body)
+
+
+# --- search
+
+
+def find(low: Lowering, haystack: Text, needle: Text) -> Operand:
+    """The position at which a string contains another, or -1."""
+    result = low.move(-1, "position")
+    end = low.label("found")
+    if needle.literal is not None and haystack.literal is not None:
+        return haystack.literal.find(needle.literal)
+    if needle.literal == b"":
+        return 0
+    hay = indexable(low, materialized(low, haystack))
+    if needle.literal is not None:
+        literal = needle.literal
+        if len(literal) > haystack.capacity:
+            return -1
+
+        def body(index: Reg, leave: str) -> None:
+            miss = low.label("miss")
+            at = low.alu("+", hay, index)
+            assert type(at) is Reg
+            first = low.load(Address(at, 0), 1)
+            low.branch("==", first, 0, leave)
+            low.branch("!=", first, literal[0], miss)
+            for offset, char in enumerate(literal[1:], 1):
+                low.branch("!=", low.load(Address(at, offset), 1), char, miss)
+            low.set(result, index)
+            low.jump(end)
+            low.place_label(miss)
+
+        counted_loop(low, haystack.capacity - len(literal) + 1, body)
+        low.place_label(end)
+        return result
+    other = indexable(low, needle)
+    low_capacity = haystack.capacity
+
+    def outer(index: Reg, leave: str) -> None:
+        miss, hit = low.label("miss"), low.label("hit")
+
+        def inner(offset: Reg, leave_inner: str) -> None:
+            at_needle = low.alu("+", other, offset)
+            assert type(at_needle) is Reg
+            wanted = low.load(Address(at_needle, 0), 1)
+            low.branch("==", wanted, 0, hit)
+            position = low.alu("+", index, offset)
+            low.branch(">=", position, low_capacity, miss)
+            at = low.alu("+", hay, position)
+            assert type(at) is Reg
+            low.branch("!=", low.load(Address(at, 0), 1), wanted, miss)
+
+        counted_loop(low, needle.capacity, inner)
+        low.place_label(hit)
+        low.set(result, index)
+        low.jump(end)
+        low.place_label(miss)
+        at = low.alu("+", hay, index)
+        assert type(at) is Reg
+        low.branch("==", low.load(Address(at, 0), 1), 0, leave)
+
+    counted_loop(low, haystack.capacity, outer)
+    low.place_label(end)
+    return result
+
+
+def materialized(low: Lowering, text: Text) -> Text:
+    """A string that lies in memory even if it is a constant."""
+    if text.address is not None or text.literal is None:
+        return text
+    spot = low.move(memory.constant(low, text.literal + b"\0"))
+    return Text(Address(spot, 0), len(text.literal) + 1, True)

@@ -1,0 +1,162 @@
+"""What the compiler must know of a machine, as a protocol.
+
+`host` and `kernel` supply the real one; tests and a compilation for another machine supply recorded facts.
+Nothing in the language reads a file or makes a system call by itself.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from tracebee.records import Frozen
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from tracebee.btf import Btf
+
+
+class Arch(Frozen):
+    """What differs between processors.
+
+    `registers` gives the byte offset of each register in struct pt_regs by its names, `function_arguments` and
+    `syscall_arguments` the registers that carry arguments, `returned` the one with a function's result.
+    """
+
+    name: str
+    registers: dict[str, int]
+    function_arguments: tuple[str, ...]
+    syscall_arguments: tuple[str, ...]
+    returned: str
+    instruction_pointer: str
+    stack_pointer: str
+    syscall_number: str
+    syscall_wrapper: str
+    overlapping_addresses: bool = False
+
+
+X86_64 = Arch(
+    "x86_64",
+    # struct pt_regs, arch/x86/include/asm/ptrace.h
+    {
+        name: 8 * number
+        for number, names in enumerate(
+            (
+                ("r15",),
+                ("r14",),
+                ("r13",),
+                ("r12",),
+                ("bp", "rbp"),
+                ("bx", "rbx"),
+                ("r11",),
+                ("r10",),
+                ("r9",),
+                ("r8",),
+                ("ax", "rax"),
+                ("cx", "rcx"),
+                ("dx", "rdx"),
+                ("si", "rsi"),
+                ("di", "rdi"),
+                ("orig_ax", "orig_rax"),
+                ("ip", "rip", "pc"),
+                ("cs",),
+                ("flags", "eflags"),
+                ("sp", "rsp"),
+                ("ss",),
+            )
+        )
+        for name in names
+    },
+    ("di", "si", "dx", "cx", "r8", "r9"),
+    ("di", "si", "dx", "r10", "r8", "r9"),
+    "ax",
+    "ip",
+    "sp",
+    "orig_ax",
+    "__x64_sys_",
+)
+
+ARM64 = Arch(
+    "aarch64",
+    # struct user_pt_regs, arch/arm64/include/uapi/asm/ptrace.h; syscallno follows orig_x0 in struct pt_regs
+    {f"{letter}{number}": 8 * number for number in range(31) for letter in ("x", "r")}
+    | {
+        "fp": 8 * 29,
+        "lr": 8 * 30,
+        "sp": 8 * 31,
+        "pc": 8 * 32,
+        "ip": 8 * 32,
+        "pstate": 8 * 33,
+        "orig_x0": 8 * 34,
+    },
+    tuple(f"x{number}" for number in range(8)),
+    tuple(f"x{number}" for number in range(6)),
+    "x0",
+    "pc",
+    "sp",
+    "x8",
+    "__arm64_sys_",
+)
+
+ARCHES = {arch.name: arch for arch in (X86_64, ARM64)}
+
+
+class EventField(Protocol):
+    """A field of a tracepoint's record; see tracebee.host.tracefs."""
+
+    name: str
+    c_type: str
+    offset: int
+    size: int
+    signed: bool
+    count: int
+    data_loc: str
+    is_common: bool
+
+
+class EventFormat(Protocol):
+    """The layout of a tracepoint's record."""
+
+    @property
+    def fields(self) -> Sequence[EventField]: ...
+
+
+class Machine(Protocol):
+    """Facts about the machine that a script is compiled for."""
+
+    arch: Arch
+    possible_cpus: int
+    page_size: int
+
+    def feature(self, name: str) -> bool:
+        """Whether the kernel has a feature of tracebee.kernel.features."""
+
+    def btf(self) -> Btf | None:
+        """The kernel's types, or None where it has none that can be read."""
+
+    def tracepoints(self) -> Iterable[tuple[str, str]]:
+        """Category and name of every tracepoint."""
+
+    def tracepoint_format(self, category: str, name: str) -> EventFormat | None:
+        """The record of a tracepoint; None where there is no such tracepoint."""
+
+    def syscall_numbers(self) -> dict[str, int]:
+        """The number of each system call of this architecture, by name."""
+
+    def kernel_functions(self) -> Iterable[tuple[str, str]]:
+        """Module ("vmlinux" for the kernel itself) and name of the functions that may be probed."""
+
+    def kernel_address(self, symbol: str) -> int | None:
+        """The address of a kernel symbol; None where there is none or it is hidden."""
+
+    def cgroup_id(self, path: str) -> int | None:
+        """The id of a cgroup by its path."""
+
+    def expand_paths(self, pattern: str) -> list[str]:
+        """The files that a path pattern, a program on PATH or the name of a library means."""
+
+    def process_files(self, pid: int) -> list[str]:
+        """The program and libraries that a process has mapped."""
+
+    def functions_of(self, path: str) -> Iterable[str]:
+        """The names of the functions of a program or library."""

@@ -1,0 +1,75 @@
+"""Pass: replace bare words by what they mean: built-ins, enumerators, constants of the C part."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tracebee.language import tree
+from tracebee.language.builtins import builtin_names, find_builtin
+from tracebee.language.diagnostics import nearest
+
+if TYPE_CHECKING:
+    from tracebee.language.diagnostics import Diagnostics
+    from tracebee.language.typetable import TypeTable
+
+
+def resolve_names(node: tree.Node, types: TypeTable, diagnostics: Diagnostics) -> None:
+    """Replace every Name below a node, in place; every Call left names a built-in."""
+    _Resolver(types, diagnostics).visit(node)
+
+
+class _Resolver:
+    def __init__(self, types: TypeTable, diagnostics: Diagnostics) -> None:
+        self.types = types
+        self.diagnostics = diagnostics
+
+    def visit(self, node: tree.Node) -> None:
+        words: frozenset[str] = frozenset()
+        if isinstance(node, tree.Call):
+            builtin = find_builtin(node.name)
+            if builtin is None:
+                self.diagnostics.error(
+                    f"Unknown function: '{node.name}'", node.span, nearest(node.name, builtin_names())
+                )
+            else:
+                node.name = builtin.name
+                words = builtin.words
+        for field in node._fields:
+            value = getattr(node, field)
+            if isinstance(value, tree.Name):
+                setattr(node, field, self.name(value, words))
+            elif isinstance(value, tree.Node):
+                self.visit(value)
+            elif isinstance(value, list):
+                for index, item in enumerate(value):
+                    if isinstance(item, tree.Name):
+                        value[index] = self.name(item, words)
+                    elif isinstance(item, tree.Node):
+                        self.visit(item)
+
+    def name(self, name: tree.Name, words: frozenset[str]) -> tree.Expression:
+        word = name.name
+        if word in words or "*" in words:
+            return name
+        builtin = find_builtin(word)
+        if builtin is not None and builtin.bare:
+            return tree.Call(name.span, builtin.name, [])
+        if word.startswith("arg") and word[3:].isdigit():
+            return tree.Call(name.span, "arg", [tree.Number(name.span, int(word[3:]))])
+        declarations = self.types.declarations
+        if declarations is not None and word in declarations.constants:
+            return declarations.constants[word].expression(name.span)
+        constant = self.types.constant(word)
+        if constant is not None:
+            value, of = constant
+            return tree.Constant(name.span, value, of)
+        if builtin is not None:
+            self.diagnostics.error(
+                f"{word}() is a function",
+                name.span,
+                f"call it as {' or '.join(builtin.forms) or word + '()'}",
+            )
+        else:
+            known = [other for other in builtin_names()]
+            self.diagnostics.error(f"Unknown identifier: '{word}'", name.span, nearest(word, known))
+        return tree.Number(name.span, 0)

@@ -1,0 +1,174 @@
+"""Pass: from attach points as written to concrete points, and to the units that share a program."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from tracebee.errors import UsageError
+from tracebee.language import tree
+from tracebee.language.diagnostics import nearest
+from tracebee.language.probes import KINDS, get_kind, kind_name
+from tracebee.language.probes.base import Point, ProbeKind, Unit, Uses
+
+if TYPE_CHECKING:
+    from tracebee.language.compile import Compilation
+    from tracebee.language.probes.base import Expansion
+
+
+def make_units(compilation: Compilation) -> list[Unit]:
+    """The units of all probes.  Mistakes go to the diagnostics."""
+    context = compilation.context
+    keep = _filter(compilation.options.probe_filter)
+    modes = compilation.options.modes
+    units: list[Unit] = []
+    total = 0
+    for probe in compilation.program.probes:
+        points: list[tuple[ProbeKind, Point]] = []
+        for attach_point in probe.points:
+            found = expand_point(attach_point.text, attach_point.span, context)
+            points += [(kind, point) for kind, point in found if keep(kind, point)]
+        if not points and not context.diagnostics.has_errors and not compilation.options.probe_filter:
+            context.diagnostics.warning(
+                "Probe has no valid attach points. It is being removed which may cause issues with program "
+                "behavior.",
+                probe.span,
+            )
+        points = [
+            (kind, point)
+            for kind, point in points
+            if kind.name not in ("test", "bench") or kind.name in modes
+        ]
+        if modes:
+            points = [pair for pair in points if pair[0].name in (*modes, "begin", "end")]
+        total += len(points)
+        units += group(probe, points, context, len(units))
+    context.diagnostics.stop_if_errors()
+    limit = context.config.number("max_probes")
+    if total > limit:
+        context.diagnostics.fail(
+            f"Can't attach to {total} probes because it exceeds the current limit of {limit} probes.",
+            None,
+            "You can increase the limit through the max_probes config or the BPFTRACE_MAX_PROBES environment "
+            "variable, but BE CAREFUL since a high number of probes attached can cause your system to crash.",
+        )
+    if not units:
+        context.diagnostics.fail("No probes to attach", None)
+    return units
+
+
+def _filter(pattern: str):  # type: ignore[no-untyped-def]
+    """Which points --probe-filter keeps; begin and end always stay."""
+    if not pattern:
+        return lambda kind, point: True
+    try:
+        wanted = re.compile(pattern)
+    except re.error as error:
+        raise UsageError(f"Invalid --probe-filter regex '{pattern}': {error}") from None
+    return lambda kind, point: kind.name in ("begin", "end") or wanted.search(point.name) is not None
+
+
+def split_point(text: str) -> list[str]:
+    """An attach point split at its colons; quotes protect one, and are taken off."""
+    parts = [""]
+    quoted = False
+    at = 0
+    while at < len(text):
+        char = text[at]
+        if char == "\\" and quoted and at + 1 < len(text):
+            parts[-1] += text[at + 1]
+            at += 1
+        elif char == '"':
+            quoted = not quoted
+        elif char == ":" and not quoted:
+            parts.append("")
+        else:
+            parts[-1] += char
+        at += 1
+    return parts
+
+
+def expand_point(text: str, span, context: Expansion) -> list[tuple[ProbeKind, Point]]:  # type: ignore[no-untyped-def]
+    """The points that one attach point means."""
+    parts = split_point(text)
+    word = parts[0]
+    found: list[tuple[ProbeKind, Point]] = []
+    if "*" in word or "[" in word or "?" in word:
+        from fnmatch import fnmatchcase
+
+        for name in KINDS:
+            if fnmatchcase(name, word):
+                kind = get_kind(name)
+                found += [(kind, point) for point in kind.expand(parts[1:], span, context)]
+        return found
+    full = kind_name(word)
+    if full is None:
+        known = [name for name, (_, _, aliases) in KINDS.items() for name in (name, *aliases)]
+        context.diagnostics.error(f"Invalid probe type: {word}", span, nearest(word, known))
+        return []
+    kind = get_kind(full)
+    return [(kind, point) for point in kind.expand(parts[1:], span, context)]
+
+
+def uses_of(probe: tree.Probe) -> Uses:
+    """What the body and the predicate mention."""
+    arguments = whole = names_probe = names_function = False
+    members: set[str] = set()
+    for part in (probe.predicate, probe.body):
+        if part is None:
+            continue
+        parents = {id(child): node for node in tree.walk(part) for child in tree.children(node)}
+        for node in tree.walk(part):
+            if not isinstance(node, tree.Call):
+                continue
+            if node.name == "args":
+                arguments = True
+                parent = parents.get(id(node))
+                if isinstance(parent, tree.Member):
+                    members.add(parent.name)
+                else:
+                    whole = True
+            elif node.name == "probe":
+                names_probe = True
+            elif node.name == "func":
+                names_function = True
+    return Uses(arguments, None if whole else frozenset(members), names_probe, names_function)
+
+
+def group(
+    probe: tree.Probe, points: list[tuple[ProbeKind, Point]], context: Expansion, start: int
+) -> list[Unit]:
+    """Points of a probe that can share a program become one unit, in the order of their first point."""
+    uses = uses_of(probe)
+    groups: dict[object, Unit] = {}
+    for kind, point in points:
+        signature: object = (kind.name, kind.signature(point, uses, context))
+        if kind.one_program_each or _needs_own(kind, uses, context):
+            signature = (kind.name, len(groups))
+        unit = groups.get(signature)
+        if unit is None:
+            name = program_name(point.name, start + len(groups) + 1)
+            groups[signature] = unit = Unit(kind, [], probe, uses, name)
+        unit.points.append(point)
+    units = list(groups.values())
+    for unit in units[1:]:
+        # Each unit infers and binds for itself.
+        unit.probe = tree.clone(probe)
+    for unit in units:
+        if uses.arguments:
+            unit.arguments = unit.kind.arguments(unit.points[0], context)
+    return units
+
+
+def _needs_own(kind: ProbeKind, uses: Uses, context: Expansion) -> bool:
+    """Whether a program cannot tell which of its points it runs at, but is asked."""
+    return uses.probe and not kind.tells_points_apart(context)
+
+
+def program_name(point: str, number: int) -> str:
+    """A name for a program in the kernel: the attach point as far as its rules allow, and a number.
+
+    Names have letters, digits, underscores and dots (bpf_obj_name_cpy) and 15 characters; the function in BTF has the
+    whole name.
+    """
+    return f"{re.sub(r'[^A-Za-z0-9_]', '_', point)[:100]}_{number}"

@@ -1,0 +1,143 @@
+"""Pass: give every ``$name`` the variable that it means.
+
+A variable belongs to the block in which it is declared by ``let`` or first assigned, and to the blocks inside.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tracebee.language import tree
+from tracebee.language.diagnostics import nearest
+from tracebee.language.scratch import Scratch
+
+if TYPE_CHECKING:
+    from tracebee.language.diagnostics import Diagnostics
+
+
+def bind_variables(probe: tree.Probe, diagnostics: Diagnostics) -> list[Scratch]:
+    """Set `binding` on every Variable of a probe; returns the variables in order of appearance."""
+    binder = _Binder(diagnostics)
+    if probe.predicate is not None:
+        binder.visit(probe.predicate)
+    binder.block(probe.body)
+    return binder.all
+
+
+class _Binder:
+    def __init__(self, diagnostics: Diagnostics) -> None:
+        self.diagnostics = diagnostics
+        self.scopes: list[dict[str, Scratch]] = [{}]
+        self.all: list[Scratch] = []
+        self.level = 0
+        self.loops = 0
+        self.map_loops = 0
+
+    def find(self, name: str) -> Scratch | None:
+        for scope in reversed(self.scopes):
+            if name in scope:
+                return scope[name]
+        return None
+
+    def define(self, variable: tree.Variable) -> Scratch:
+        scratch = Scratch(variable.name, variable.span, self.level)
+        self.scopes[-1][variable.name] = scratch
+        self.all.append(scratch)
+        variable.binding = scratch
+        return scratch
+
+    def use(self, variable: tree.Variable) -> Scratch:
+        scratch = self.find(variable.name)
+        if scratch is None:
+            known = {name for scope in self.scopes for name in scope}
+            self.diagnostics.error(
+                f"Undefined or undeclared variable: {variable.name}",
+                variable.span,
+                nearest(variable.name, known) or "give it a value first, or declare it with 'let'",
+            )
+            return self.define(variable)
+        if scratch.level < self.level:
+            scratch.captured = True
+        variable.binding = scratch
+        return scratch
+
+    def block(self, block: tree.Block) -> None:
+        self.scopes.append({})
+        for statement in block.statements:
+            self.visit(statement)
+        if block.value is not None:
+            self.visit(block.value)
+        self.scopes.pop()
+
+    def visit(self, node: tree.Node) -> None:
+        match node:
+            case tree.Variable():
+                self.use(node)
+            case tree.Block():
+                self.block(node)
+            case tree.Let():
+                self.let(node)
+            case tree.Assign(target=tree.Variable() as target):
+                self.visit(node.value)
+                if node.operator == "=" and self.find(target.name) is None:
+                    self.define(target)
+                else:
+                    self.use(target)
+            case tree.Unary(operator="&", operand=tree.Variable() as variable):
+                self.use(variable).address_taken = True
+            case tree.ForMap():
+                self.loop(node.variable, [node.map], node.body, callback=True)
+            case tree.ForRange():
+                self.loop(node.variable, [node.first, node.last], node.body, callback=False)
+            case tree.While():
+                self.visit(node.condition)
+                self.loops += 1
+                self.block(node.body)
+                self.loops -= 1
+            case tree.Unroll():
+                self.visit(node.count)
+                self.block(node.body)
+            case tree.Jump():
+                self.jump(node)
+            case _:
+                for child in tree.children(node):
+                    self.visit(child)
+
+    def let(self, node: tree.Let) -> None:
+        if node.value is not None:
+            self.visit(node.value)
+        if node.declared is not None:
+            self.visit(node.declared)
+        earlier = self.find(node.variable.name)
+        if earlier is not None:
+            self.diagnostics.error(
+                f"Variable {node.variable.name} was already declared. Variable shadowing is not allowed.",
+                node.span,
+            )
+            self.diagnostics.warning("This is the initial declaration.", earlier.span)
+        self.define(node.variable)
+
+    def loop(
+        self, variable: tree.Variable, heads: list[tree.Expression], body: tree.Block, callback: bool
+    ) -> None:
+        for head in heads:
+            self.visit(head)
+        earlier = self.find(variable.name)
+        if earlier is not None:
+            self.diagnostics.error(
+                f"Loop declaration shadows existing variable: {variable.name}", variable.span
+            )
+        self.level += callback
+        self.loops += 1
+        self.scopes.append({})
+        self.define(variable)
+        self.block(body)
+        self.scopes.pop()
+        self.loops -= 1
+        self.level -= callback
+
+    def jump(self, node: tree.Jump) -> None:
+        if node.kind in ("break", "continue") and self.loops == 0:
+            self.diagnostics.error(f"'{node.kind}' statement is not allowed in a probe", node.span)
+        if node.value is not None:
+            self.visit(node.value)

@@ -1,0 +1,173 @@
+"""What a kind of probe is to the compiler: one record a kind, one file a record.
+
+A kind turns an attach point as written into points (concrete places), says what a program at such a place may
+use, and emits the code that reads its arguments.  Attaching is the backend's: a point carries a plain Attach.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from tracebee.records import Frozen, Mutable
+from tracebee.spec.types import Int, Struct, Type
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from tracebee.language import tree
+    from tracebee.language.config import Config
+    from tracebee.language.diagnostics import Diagnostics
+    from tracebee.language.lower.lowering import Lowering
+    from tracebee.language.machine import Machine
+    from tracebee.language.source import Span
+    from tracebee.language.typetable import TypeTable
+    from tracebee.spec.objects import Attach
+
+
+class Point(Frozen):
+    """One concrete place.
+
+    `name` is what the `probe` builtin gives, `function` what `func` gives (empty: not a function).  `facts` is
+    whatever the kind wants to remember of it, a comparable value.
+    """
+
+    name: str
+    attach: Attach
+    function: str = ""
+    facts: Any = None
+
+
+class Expansion(Mutable):
+    """What the expansion of attach points may look at and report to."""
+
+    machine: Machine
+    types: TypeTable
+    config: Config
+    diagnostics: Diagnostics
+    pid: int = 0
+    unsafe: bool = False
+    listing: bool = False
+
+
+class Uses(Frozen):
+    """What a probe's body mentions; it decides which points can share one program.
+
+    `members` are the members of `args` that are read, or None if `args` is used as a whole.
+    """
+
+    arguments: bool = False
+    members: frozenset[str] | None = frozenset()
+    probe: bool = False
+    function: bool = False
+
+
+class Unit(Mutable):
+    """A probe compiled for points that share one program."""
+
+    kind: ProbeKind
+    points: list[Point]
+    probe: tree.Probe
+    uses: Uses
+    name: str
+    first_probe_id: int = 0
+    arguments: Struct | None = None
+
+
+class ProbeKind:
+    """Base of the kinds.  Methods that are not overridden say that the kind has no such thing."""
+
+    name = ""
+    aliases: tuple[str, ...] = ()
+    forms: tuple[str, ...] = ()
+    """How attach points of this kind are written, for messages and documentation."""
+
+    program_type = ""
+    expected_attach_type = ""
+    space = ""
+    """The address space that a plain number cast to a pointer is taken to point into."""
+
+    one_program_each = False
+    """Whether every point needs a program of its own."""
+
+    is_preemptible = False
+    """Whether two tasks on one CPU can be inside the same program at once, so that per-CPU memory needs a claim."""
+
+    def expand(self, parts: list[str], span: Span, context: Expansion) -> list[Point]:
+        """The points that an attach point means; `parts` is what is written behind the kind, split at colons.
+
+        Mistakes go to the diagnostics.  An empty list means that there is no such place.
+        """
+        raise NotImplementedError
+
+    def listed(self, pattern: str, context: Expansion) -> Iterable[str]:
+        """The names of all points that match the wildcard pattern, for ``-l``; `pattern` includes the kind."""
+        return ()
+
+    def describe_arguments(self, name: str, context: Expansion) -> Iterable[tuple[str, str]]:
+        """Type and name of each argument of a point, for ``-lv``."""
+        return ()
+
+    def signature(self, point: Point, uses: Uses, context: Expansion) -> object:
+        """Points whose signatures are equal can share one program."""
+        return (point.function if uses.function else "", None)
+
+    def tells_points_apart(self, context: Expansion) -> bool:
+        """Whether a program attached to several points can find out at which it runs (`load_probe_id`)."""
+        return False
+
+    def arguments(self, point: Point, context: Expansion) -> Struct | None:
+        """The type of `args`, or None where there is none."""
+        return None
+
+    def argument_type(self, number: int) -> Type | None:
+        """The type of ``argN``, or None where there is none."""
+        return None
+
+    def return_type(self, unit: Unit) -> Type | None:
+        """The type of `retval`, or None where there is none."""
+        return None
+
+    has_registers = False
+    """Whether the context is a struct pt_regs, so that reg() works."""
+
+    def attach_to(self, unit: Unit) -> str:
+        """The kernel function or type that loading the program needs, or an empty string."""
+        return ""
+
+    # --- code
+
+    def prologue(self, low: Lowering) -> None:
+        """Code in front of the predicate, such as a filter."""
+
+    def load_member(self, low: Lowering, member: str) -> Any:
+        """A Place (see lower.places) with the member of `args`."""
+        raise NotImplementedError
+
+    def load_argument(self, low: Lowering, number: int) -> Any:
+        """A register with ``argN``."""
+        raise NotImplementedError
+
+    def load_return(self, low: Lowering) -> Any:
+        """A register with `retval`."""
+        raise NotImplementedError
+
+    def load_probe_id(self, low: Lowering) -> Any:
+        """A register or constant with the number of the point among the unit's."""
+        return 0
+
+
+UINT64_ARGUMENT = Int(8, True)
+
+
+def no_match(kind: ProbeKind, target: str, span: Span, context: Expansion) -> None:
+    """Say that an attach point matches nothing, as the configuration wants it said."""
+    mode = context.config.text("missing_probes")
+    message = f"No matches for {kind.name} {target}."
+    if mode == "error":
+        context.diagnostics.error(
+            message,
+            span,
+            "If this is expected, set the 'missing_probes' config variable to 'warn' or 'ignore'.",
+        )
+    elif mode == "warn":
+        context.diagnostics.warning(f"{message} Skipping.", span)
