@@ -1,0 +1,281 @@
+"""What this kernel can, found out by trying; never guessed from its version.
+
+A record says how to find out, since which release Linux has it (for messages), and what happens without it.
+Answers are kept for the life of the process; a question that could not be answered (no rights) is asked again.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import TYPE_CHECKING, NamedTuple
+
+from tracebee.errors import SyscallError
+from tracebee.insn import Builder, encode
+from tracebee.insn import opcodes as op
+from tracebee.insn.helpers import helper_id
+from tracebee.syscalls import bpf
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+
+class Feature(NamedTuple):
+    """One thing that kernels may have.  `without` says what is done on a kernel that has not."""
+
+    name: str
+    since: str
+    description: str
+    without: str
+    attempt: Callable[[], bool]
+
+
+def _loads(build: Callable[[Builder], None], kind: str = "RAW_TRACEPOINT", **options: object) -> bool:
+    """Whether a small program is accepted.  Raises SyscallError where the right to load is missing."""
+    builder = Builder()
+    build(builder)
+    try:
+        fd = bpf.prog_load(kind, encode(builder.finish()), **options)  # type: ignore[arg-type]
+    except bpf.LoadRefused as refused:
+        if refused.errno == errno.EPERM:
+            raise
+        return False
+    os.close(fd)
+    return True
+
+
+def _has_helper(name: str, kind: str = "RAW_TRACEPOINT") -> bool:
+    """Whether programs of a type may call a helper.
+
+    The call is made with arguments that cannot be right; what counts is whether the verifier complains about
+    them or about the helper.
+    """
+    builder = Builder()
+    builder.call(helper_id(name))
+    builder.mov_imm(0, 0)
+    builder.exit()
+    try:
+        fd = bpf.prog_load(kind, encode(builder.finish()), log_level=1, log_size=1 << 16)
+    except bpf.LoadRefused as refused:
+        if refused.errno == errno.EPERM and not refused.log:
+            raise
+        unknown = ("invalid func ", "unknown func ", "cannot use helper")
+        return not any(words in refused.log for words in unknown)
+    os.close(fd)
+    return True
+
+
+def _may_goto(builder: Builder) -> None:
+    builder.label("again")
+    builder.may_goto("out")
+    builder.jump("again")
+    builder.label("out")
+    builder.mov_imm(0, 0)
+    builder.exit()
+
+
+def _movsx(builder: Builder) -> None:
+    builder.mov_imm(1, 1)
+    builder.movsx(0, 1, 8)
+    builder.mov_imm(0, 0)
+    builder.exit()
+
+
+def _atomic_fetch(builder: Builder) -> None:
+    builder.mov_imm(0, 0)
+    builder.store_imm(8, 10, -8, 0)
+    builder.mov_imm(1, 1)
+    builder.atomic(op.BPF_ADD, 8, 10, -8, 1, fetch=True)
+    builder.exit()
+
+
+def _hash_on_demand() -> bool:
+    """Whether programs that may run in an NMI can use hash maps without preallocation (Linux 6.1, 34dd3bad1a6f)."""
+    fd = bpf.map_create("HASH", 4, 8, 1, flags=1)
+    try:
+        builder = Builder()
+        builder.store_imm(4, 10, -4, 0)
+        builder.mov(2, 10)
+        builder.alu_imm(op.BPF_ADD, 2, -4)
+        builder.load_map(1, "map")
+        builder.call(helper_id("map_lookup_elem"))
+        builder.mov_imm(0, 0)
+        builder.exit()
+        try:
+            program = bpf.prog_load("PERF_EVENT", encode(builder.finish(), lambda ref: fd))
+        except bpf.LoadRefused as refused:
+            if refused.errno == errno.EPERM:
+                raise
+            return False
+        os.close(program)
+        return True
+    finally:
+        os.close(fd)
+
+
+def _perf_link() -> bool:
+    """Whether perf events can be attached to by a link; asked with descriptors that are none."""
+    try:
+        bpf.link_create(-1, -1, "PERF_EVENT")
+    except SyscallError as error:
+        return error.errno == errno.EBADF
+    return True
+
+
+def _event_source(name: str) -> bool:
+    return os.path.isdir(f"/sys/bus/event_source/devices/{name}")
+
+
+def _uprobe_multi() -> bool:
+    """Whether one link can hold many uprobes: with a bad path the kernel that can complains about the path."""
+    builder = Builder()
+    builder.mov_imm(0, 0)
+    builder.exit()
+    try:
+        fd = bpf.prog_load("KPROBE", encode(builder.finish()), expected_attach_type="TRACE_UPROBE_MULTI")
+    except bpf.LoadRefused as refused:
+        if refused.errno == errno.EPERM:
+            raise
+        return False
+    try:
+        bpf.link_create(
+            fd,
+            0,
+            "TRACE_UPROBE_MULTI",
+            {"uprobe_multi_path": b"/\0", "uprobe_multi_offsets": bytes(8)},
+            uprobe_multi_cnt=1,
+        )
+    except SyscallError as error:
+        return error.errno == errno.EBADF
+    finally:
+        os.close(fd)
+    return True
+
+
+def _tp_btf() -> bool:
+    """Whether raw tracepoints can have typed arguments; which needs the kernel's BTF."""
+    from tracebee.btf import Btf
+    from tracebee.btf.types import Typedef
+
+    try:
+        btf = Btf.from_file("/sys/kernel/btf/vmlinux")
+    except OSError:
+        return False
+    type_id = btf.find("btf_trace_sys_enter", Typedef)
+    if type_id is None:
+        return False
+
+    def build(builder: Builder) -> None:
+        builder.mov_imm(0, 0)
+        builder.exit()
+
+    return _loads(build, "TRACING", expected_attach_type="TRACE_RAW_TP", attach_btf_id=type_id)
+
+
+def _fentry() -> bool:
+    """Whether functions can be traced through trampolines: a program for vfs_read is loaded, not attached."""
+    from tracebee.btf import Btf
+    from tracebee.btf.types import Func
+
+    try:
+        btf = Btf.from_file("/sys/kernel/btf/vmlinux")
+    except OSError:
+        return False
+    type_id = btf.find("vfs_read", Func)
+
+    def build(builder: Builder) -> None:
+        builder.mov_imm(0, 0)
+        builder.exit()
+
+    try:
+        return type_id is not None and _loads(
+            build, "TRACING", expected_attach_type="TRACE_FENTRY", attach_btf_id=type_id
+        )
+    except SyscallError:
+        return False
+
+
+def _helper(name: str, since: str, description: str, without: str) -> Feature:
+    return Feature(name, since, description, without, lambda: _has_helper(name))
+
+
+FEATURES = {
+    feature.name: feature
+    for feature in (
+        Feature(
+            "may_goto",
+            "6.9",
+            "loops that the kernel cuts short",
+            "loops must have an end that the verifier can see",
+            lambda: _loads(_may_goto),
+        ),
+        Feature("isa_v4", "6.6", "instructions of ISA v4", "shifts extend signs", lambda: _loads(_movsx)),
+        Feature(
+            "atomic_fetch",
+            "5.12",
+            "atomic operations that give the old value",
+            "the value of @x++ may be that of another CPU's",
+            lambda: _loads(_atomic_fetch),
+        ),
+        Feature(
+            "hash_on_demand",
+            "6.1",
+            "hash maps that take memory as they fill",
+            "maps take all their memory at once",
+            _hash_on_demand,
+        ),
+        Feature("perf_link", "5.15", "links for perf events", "programs are attached by ioctl", _perf_link),
+        Feature("tp_btf", "5.5", "typed raw tracepoints", "arguments are read by helpers", _tp_btf),
+        Feature(
+            "uprobe_multi",
+            "6.6",
+            "one link for many uprobes",
+            "a perf event for each uprobe",
+            _uprobe_multi,
+        ),
+        Feature("fentry", "5.5", "fentry and fexit programs", "they are refused", _fentry),
+        Feature("kprobe", "4.1", "kprobes", "they are refused", lambda: _event_source("kprobe")),
+        Feature("uprobe", "4.1", "uprobes", "they are refused", lambda: _event_source("uprobe")),
+        _helper("for_each_map_elem", "5.13", "loops over maps", "they are refused"),
+        _helper("map_lookup_percpu_elem", "5.19", "reading aggregations in probes", "it is refused"),
+        _helper("loop", "5.17", "the helper loop", "not used"),
+        _helper("get_attach_cookie", "5.15", "cookies", "a program for each attach point")._replace(
+            attempt=lambda: _has_helper("get_attach_cookie", "TRACEPOINT")
+        ),
+        _helper("get_func_ip", "5.15", "func in return probes", "it is refused")._replace(
+            attempt=lambda: _has_helper("get_func_ip", "KPROBE")
+        ),
+        _helper("ktime_get_tai_ns", "6.1", "nsecs(tai)", "it is refused"),
+        _helper("ktime_get_boot_ns", "5.8", "nsecs(boot)", "nsecs does not count time asleep"),
+        _helper("get_current_task_btf", "5.11", "typed curtask", "fields are read by helpers"),
+        _helper("jiffies64", "5.5", "jiffies", "it is refused"),
+        _helper("send_signal", "5.3", "signal()", "it is refused"),
+        _helper("probe_read_kernel", "5.5", "reading kernel memory", "nothing works"),
+        _helper(
+            "get_ns_current_pid_tgid", "5.7", "process ids of a pid namespace", "ids are those of the host"
+        ),
+        _helper("copy_from_user", "5.10", "reading user memory that is paged out", "such reads fail"),
+        _helper("skb_output", "5.5", "skboutput()", "it is refused"),
+        Feature(
+            "d_path",
+            "5.10",
+            "path()",
+            "it is refused",
+            lambda: False,
+        ),
+    )
+}
+
+
+class Features:
+    """The features of the kernel we stand on; `disabled` ones count as missing."""
+
+    def __init__(self, disabled: Iterable[str] = ()) -> None:
+        self._answers: dict[str, bool] = dict.fromkeys(disabled, False)
+
+    def has(self, name: str) -> bool:
+        """Whether the kernel has a feature; raises SyscallError if that cannot be found out."""
+        answer = self._answers.get(name)
+        if answer is None:
+            answer = self._answers[name] = FEATURES[name].attempt()
+        return answer

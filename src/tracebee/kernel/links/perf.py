@@ -1,0 +1,60 @@
+"""What attachments by perf events share."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from tracebee.errors import AttachError, SyscallError
+from tracebee.kernel.links import Link
+from tracebee.syscalls import bpf, perf
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tracebee.kernel.links import Context
+    from tracebee.kernel.programs import Program
+    from tracebee.spec.objects import ProbeSpec
+
+
+def attach_events(program: Program, probe: ProbeSpec, context: Context, events: Sequence[int]) -> Link:
+    """Attach a program to open perf events, and enable them; takes over their descriptors."""
+    fds = list(events)
+    try:
+        for event in events:
+            if context.features.has("perf_link"):
+                fds.append(
+                    bpf.link_create(program.fd, event, "PERF_EVENT", perf_event_bpf_cookie=probe.cookie)
+                )
+                perf.enable(event)
+            else:
+                perf.attach_bpf(event, program.fd)
+    except SyscallError as error:
+        for fd in fds:
+            os.close(fd)
+        raise AttachError(probe.name, str(error), hint_for(error)) from error
+    # Links go before the events that they hold.
+    fds.reverse()
+    return Link(fds[::-1])
+
+
+def hint_for(error: SyscallError) -> str:
+    """What a refusal by perf may come from."""
+    import errno
+
+    if error.errno == errno.EACCES:
+        return (
+            "the program reads beyond the event's record, or perf_event_paranoid forbids perf events to "
+            "processes without CAP_PERFMON"
+        )
+    if error.errno == errno.EMFILE:
+        return "too many open files: raise the limit with ulimit -n"
+    return ""
+
+
+def open_event(probe: ProbeSpec, **options: object) -> int:
+    """perf_event_open, with an AttachError if it fails."""
+    try:
+        return perf.perf_event_open(**options)  # type: ignore[arg-type]
+    except SyscallError as error:
+        raise AttachError(probe.name, str(error), hint_for(error)) from error

@@ -1,0 +1,116 @@
+"""The reader's side of a BPF ring buffer (kernel/bpf/ringbuf.c, Documentation/bpf/ringbuf.rst).
+
+The buffer is shared memory: a page with the reader's position, a page with the writers', and the data, mapped twice
+in a row so that no record is ever torn by the end.  Each record has eight bytes in front: a u32 with its length and
+two flags, and a u32 that is not for us; it takes a multiple of eight bytes.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+from typing import TYPE_CHECKING
+
+from tracebee.errors import SyscallError
+from tracebee.syscalls import bpf
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+HEADER = 8
+BUSY = 1 << 31
+DISCARDED = 1 << 30
+
+_MIN_BYTES = 256 << 10
+_MAX_BYTES = 16 << 20
+
+
+def default_bytes() -> int:
+    """Size by the machine's memory: a thousandth of it, between 256 KiB and 16 MiB, a power of two."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    size = _MIN_BYTES
+    while size * 2 <= min(memory // 1024, _MAX_BYTES):
+        size *= 2
+    return size
+
+
+def valid_bytes(wanted: int) -> int:
+    """The next size that a ring buffer can have: a power of two of at least a page."""
+    size = mmap.PAGESIZE
+    while size < wanted:
+        size *= 2
+    return size
+
+
+class Ring:
+    """A ring buffer map and its reader.  Close it, or use it as a context manager."""
+
+    def __init__(self, size: int, name: str = "events") -> None:
+        """Create a ring of `size` bytes, a power of two.  Raises SyscallError."""
+        self.size = size
+        self.fd = bpf.map_create("RINGBUF", 0, 0, size, name=name)
+        self._maps: list[mmap.mmap] = []
+        self._views: list[memoryview] = []
+        try:
+            self._map()
+        except OSError as error:
+            self.close()
+            raise SyscallError("mmap(ring buffer)", error.errno or 0) from error
+
+    def _map(self) -> None:
+        page = mmap.PAGESIZE
+        consumer = mmap.mmap(self.fd, page, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)
+        self._maps.append(consumer)
+        # The kernel allows only the reader's page to be written.
+        producer = mmap.mmap(self.fd, page + 2 * self.size, mmap.MAP_SHARED, mmap.PROT_READ, offset=page)
+        self._maps.append(producer)
+        self._consumer = memoryview(consumer).cast("Q")
+        whole = memoryview(producer)
+        self._producer = whole[:8].cast("Q")
+        self.data = whole[page:]
+        self._lengths = self.data.cast("I")
+        self._views = [self._consumer, self._producer, self._lengths, self.data, whole]
+
+    def __enter__(self) -> Ring:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Unmap and close."""
+        for view in self._views:
+            view.release()
+        self._views.clear()
+        for area in self._maps:
+            area.close()
+        self._maps.clear()
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+    def drain(self, take: Callable[[memoryview, memoryview, int, int], int]) -> int:
+        """Hand over what has been written, without waiting; returns how many bytes were taken.
+
+        `take(data, words, start, end)` gets the data, the same as u32 words, and the byte range of the records.
+        It stops at the first record whose length has the BUSY flag, and returns where it stopped, so that the
+        space up to there can be written again.
+        """
+        mask = self.size - 1
+        taken = 0
+        while True:
+            position = self._consumer[0]
+            written = self._producer[0]
+            if position >= written:
+                return taken
+            start = position & mask
+            end = start + written - position
+            stopped = take(self.data, self._lengths, start, end)
+            self._consumer[0] = position + stopped - start
+            taken += stopped - start
+            if stopped < end:
+                return taken
+
+    @property
+    def is_empty(self) -> bool:
+        return bool(self._consumer[0] >= self._producer[0])

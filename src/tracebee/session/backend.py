@@ -1,0 +1,60 @@
+"""The seam between a session and whatever runs the programs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from tracebee.spec.objects import MapSpec, ProbeSpec
+
+
+class BackendMap(Protocol):
+    """A map: bytes in, bytes out.  Values of per-CPU maps are those of all CPUs, each `slot` bytes."""
+
+    spec: MapSpec
+    slot: int
+    cpus: int
+
+    def get(self, key: bytes) -> bytes | None: ...
+
+    def put(self, key: bytes, value: bytes) -> None: ...
+
+    def remove(self, key: bytes) -> bool: ...
+
+    def items(self) -> Iterator[tuple[bytes, bytes]]: ...
+
+    def clear(self) -> None: ...
+
+
+class Backend(Protocol):
+    """A loaded object.  Closing it detaches everything and lets go of maps and programs."""
+
+    maps: Mapping[str, BackendMap]
+
+    def attach(self, probe: ProbeSpec) -> None:
+        """Attach one probe.  Raises AttachError."""
+
+    def run(self, probe: ProbeSpec) -> int:
+        """Run a program that fires on request; its result."""
+
+    def detach(self) -> None:
+        """Detach all probes; maps and programs stay."""
+
+    def drain(self, take: Callable[[memoryview, memoryview, int, int], int]) -> int:
+        """Hand over the records written so far; see tracebee.kernel.ring."""
+
+    def event_fd(self) -> int:
+        """A descriptor that becomes readable when there are records, or -1."""
+
+    def global_value(self, offset: int, size: int) -> int:
+        """A number of the script's run-time state (tracebee.spec.objects.Globals)."""
+
+    def set_global(self, offset: int, size: int, value: int) -> None:
+        """Set a number of the run-time state."""
+
+    def missed(self) -> dict[str, int]:
+        """Runs that the kernel skipped, by program."""
+
+    def close(self) -> None: ...

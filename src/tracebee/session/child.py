@@ -1,0 +1,151 @@
+"""The command that a session starts: held before its first instruction until everything is attached."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shlex
+import signal
+from typing import TYPE_CHECKING, NoReturn
+
+from tracebee.errors import TargetError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def split_command(command: str | Sequence[str]) -> list[str]:
+    """The argument list of a command: a list as it is, a string split as a shell would.
+
+    Raises TargetError.
+    """
+    if not isinstance(command, str):
+        words = list(command)
+    else:
+        try:
+            words = shlex.split(command)
+        except ValueError as error:
+            raise TargetError(command, f"the command cannot be split into words: {error}") from None
+    if not words:
+        raise TargetError("", "the command is empty")
+    return words
+
+
+def find_executable(name: str) -> str:
+    """The file that a command name means.  Raises TargetError with what is wrong with it."""
+    from tracebee.host.libraries import find_program
+
+    if "/" in name:
+        path: str | None = name
+    else:
+        path = find_program(name)
+        if path is None:
+            raise TargetError(name, "there is no such command on PATH")
+    assert path is not None
+    if not os.path.exists(path):
+        raise TargetError(name, "no such file")
+    if os.path.isdir(path):
+        raise TargetError(name, "is a directory")
+    if not os.access(path, os.X_OK):
+        raise TargetError(name, "is not executable", f"try chmod +x {shlex.quote(name)}")
+    return path
+
+
+class Child:
+    """A forked process that waits for release() and then becomes the command."""
+
+    def __init__(self, command: str | Sequence[str]) -> None:
+        """Fork.  Raises TargetError if the command cannot be found."""
+        self.words = split_command(command)
+        self.path = find_executable(self.words[0])
+        self.status: int | None = None
+        gate_read, self._gate = os.pipe()
+        self._failure, failure_write = os.pipe()
+        self.pid = os.fork()
+        if self.pid == 0:
+            os.close(self._gate)
+            os.close(self._failure)
+            _become(self.path, self.words, gate_read, failure_write)
+        os.close(gate_read)
+        os.close(failure_write)
+        self.pidfd = os.pidfd_open(self.pid)
+
+    def release(self) -> None:
+        """Let the command start.  Raises TargetError if it cannot."""
+        if self._gate < 0:
+            return
+        os.write(self._gate, b"g")
+        os.close(self._gate)
+        self._gate = -1
+        reason = os.read(self._failure, 4)
+        os.close(self._failure)
+        self._failure = -1
+        if reason:
+            number = int.from_bytes(reason, "little")
+            self.wait()
+            raise TargetError(self.words[0], os.strerror(number), _start_hint(number))
+
+    def poll(self) -> bool:
+        """Whether the command has ended; then `status` has its wait status."""
+        if self.status is None:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            if pid:
+                self.status = status
+        return self.status is not None
+
+    def wait(self) -> None:
+        if self.status is None:
+            _, self.status = os.waitpid(self.pid, 0)
+
+    def close(self) -> None:
+        """End the command if it is still there, and let go of everything."""
+        if self._gate >= 0:
+            os.close(self._gate)  # a child that was never released ends by itself
+            self._gate = -1
+            self.wait()
+        elif not self.poll():
+            os.kill(self.pid, signal.SIGTERM)
+            self._wait_a_while()
+        if self._failure >= 0:
+            os.close(self._failure)
+            self._failure = -1
+        if self.pidfd >= 0:
+            os.close(self.pidfd)
+            self.pidfd = -1
+
+    def _wait_a_while(self) -> None:
+        """Give the command a second to end, then kill it."""
+        import select
+
+        readable, _, _ = select.select([self.pidfd], [], [], 1.0)
+        if not readable:
+            os.kill(self.pid, signal.SIGKILL)
+        self.wait()
+
+
+def _become(path: str, words: list[str], gate: int, failure: int) -> NoReturn:
+    """In the child: wait, then execute the command; a script without a ``#!`` line goes to the shell."""
+    try:
+        signal.set_wakeup_fd(-1)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGPIPE):
+            signal.signal(number, signal.SIG_DFL)
+        if os.read(gate, 1) != b"g":
+            os._exit(0)
+        try:
+            os.execv(path, words)
+        except OSError as error:
+            if error.errno != errno.ENOEXEC:
+                raise
+            os.execv("/bin/sh", ["/bin/sh", path, *words[1:]])
+    except OSError as error:
+        os.write(failure, (error.errno or errno.EIO).to_bytes(4, "little"))
+    finally:
+        os._exit(127)
+
+
+def _start_hint(number: int) -> str:
+    if number == errno.ENOENT:
+        return (
+            "the interpreter that the script's first line names, or the loader of the program, does not exist"
+        )
+    return ""

@@ -1,0 +1,152 @@
+"""The backend that is the running kernel."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from tracebee.errors import InternalError, NotSupportedError, SyscallError
+from tracebee.kernel.links import Context, Link, attach
+from tracebee.kernel.maps import KernelMap
+from tracebee.kernel.programs import Program, load_program
+from tracebee.kernel.ring import Ring, default_bytes, valid_bytes
+from tracebee.spec.objects import GLOBALS_MAP, Globals, RunOnce
+from tracebee.syscalls import bpf
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tracebee.session.machine import LiveMachine
+    from tracebee.spec.objects import MapSpec, ObjectSpec, ProbeSpec, ProgramSpec
+
+
+class KernelBackend:
+    """An object loaded into the running kernel."""
+
+    def __init__(
+        self,
+        spec: ObjectSpec,
+        machine: LiveMachine,
+        *,
+        pid: int = 0,
+        ring_pages: int = 0,
+        log_bytes: int = 1 << 24,
+    ) -> None:
+        """Make the maps and load the programs; nothing is left behind if that fails.
+
+        Raises VerifierError, PermissionRefused, SyscallError.
+        """
+        self.spec = spec
+        self.machine = machine
+        self.maps: dict[str, KernelMap] = {}
+        self.ring: Ring | None = None
+        self.programs: dict[str, Program] = {}
+        self.links: list[Link] = []
+        self.context = Context(machine.features, machine.online_cpus, machine.tracefs_fd, pid)
+        self._btf_fd = 0
+        try:
+            self._load(ring_pages, log_bytes)
+        except BaseException:
+            self.close()
+            raise
+
+    def _load(self, ring_pages: int, log_bytes: int) -> None:
+        if self.spec.btf:
+            self._btf_fd = bpf.btf_load(self.spec.btf)
+        for spec in self.spec.maps:
+            self._make_map(spec, ring_pages)
+        fds = {name: one.fd for name, one in self.maps.items()}
+        if self.ring is not None:
+            fds[self._ring_name] = self.ring.fd
+        loaded: dict[ProgramSpec, Program] = {}
+        for program in self.spec.programs:
+            made = loaded.get(program)
+            if made is None:
+                made = loaded[program] = load_program(
+                    program, fds, self._btf_fd, self.machine.kernel_type_id, log_bytes
+                )
+            self.programs[program.name] = made
+
+    def _make_map(self, spec: MapSpec, ring_pages: int) -> None:
+        if spec.type == "RINGBUF":
+            size = valid_bytes(ring_pages * os.sysconf("SC_PAGE_SIZE")) if ring_pages else default_bytes()
+            self.ring = Ring(spec.max_entries or size, spec.name)
+            self._ring_name = spec.name
+            return
+        fd = bpf.map_create(
+            spec.type,
+            spec.key_size,
+            spec.value_size,
+            spec.max_entries,
+            flags=spec.flags,
+            name=spec.name.replace("@", "AT_"),
+            btf_fd=self._btf_fd if spec.value_type else 0,
+            key_type=spec.key_type,
+            value_type=spec.value_type,
+        )
+        made = self.maps[spec.name] = KernelMap(spec, fd, self.machine.possible_cpus)
+        if spec.contents:
+            made.put(bytes(spec.key_size), spec.contents)
+        if spec.frozen:
+            try:
+                bpf.map_freeze(fd)
+            except SyscallError:
+                pass  # before Linux 5.2; the programs cannot write it either way
+
+    def attach(self, probe: ProbeSpec) -> None:
+        """Attach one probe.  Raises AttachError."""
+        self.links.append(attach(self.programs[probe.program], probe, self.context))
+
+    def run(self, probe: ProbeSpec) -> int:
+        """Run a program once, by BPF_PROG_TEST_RUN (for raw tracepoints since Linux 5.10)."""
+        if not isinstance(probe.attach, RunOnce):
+            raise InternalError(f"{probe.name} does not fire on request")
+        program = self.programs[probe.program]
+        try:
+            return bpf.prog_test_run(program.fd, context=bytes(8))[0]
+        except SyscallError as error:
+            if error.errno == 524:  # ENOTSUPP
+                raise NotSupportedError(f"running {probe.name}", "5.10") from error
+            raise
+
+    def detach(self) -> None:
+        """Detach in the reverse of the order of attaching."""
+        while self.links:
+            self.links.pop().close()
+
+    def drain(self, take: Callable[[memoryview, memoryview, int, int], int]) -> int:
+        return 0 if self.ring is None else self.ring.drain(take)
+
+    def event_fd(self) -> int:
+        return -1 if self.ring is None else self.ring.fd
+
+    def global_value(self, offset: int, size: int) -> int:
+        data = self.maps[GLOBALS_MAP].get(bytes(4)) or bytes(Globals.SIZE)
+        return int.from_bytes(data[offset : offset + size], "little")
+
+    def set_global(self, offset: int, size: int, value: int) -> None:
+        table = self.maps[GLOBALS_MAP]
+        data = bytearray(table.get(bytes(4)) or bytes(Globals.SIZE))
+        data[offset : offset + size] = value.to_bytes(size, "little")
+        table.put(bytes(4), bytes(data))
+
+    def missed(self) -> dict[str, int]:
+        """Runs skipped because the program was already running on that CPU (recursion_misses, Linux 5.12)."""
+        found = {}
+        for name, program in self.programs.items():
+            count = program.info("recursion_misses")
+            if count:
+                found[name] = count
+        return found
+
+    def close(self) -> None:
+        self.detach()
+        for program in self.programs.values():
+            program.close()
+        for one in self.maps.values():
+            one.close()
+        if self.ring is not None:
+            self.ring.close()
+        if self._btf_fd:
+            os.close(self._btf_fd)
+            self._btf_fd = 0

@@ -1,0 +1,198 @@
+"""The machine we stand on, as the compiler and the kernel backend want to know it."""
+
+from __future__ import annotations
+
+import os
+import platform
+from typing import TYPE_CHECKING
+
+from tracebee.errors import NotSupportedError, PermissionRefused, SyscallError
+from tracebee.kernel.features import Features
+from tracebee.language.machine import ARCHES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from tracebee.btf import Btf
+    from tracebee.host.kallsyms import KernelSymbols
+    from tracebee.host.tracefs import TraceFs, TracepointFormat
+
+BTF_PATH = "/sys/kernel/btf/vmlinux"
+TRACEFS_PATHS = ("/sys/kernel/tracing", "/sys/kernel/debug/tracing")
+
+
+class LiveMachine:
+    """Facts of this machine, each read when first asked for."""
+
+    def __init__(self, features: Features | None = None, environment: dict[str, str] | None = None) -> None:
+        arch = ARCHES.get(platform.machine())
+        if arch is None:
+            raise NotSupportedError(f"the processor {platform.machine()}")
+        self.arch = arch
+        self.features = features or Features()
+        self.environment = dict(os.environ) if environment is None else environment
+        self.page_size = os.sysconf("SC_PAGE_SIZE")
+        self._btf: Btf | None = None
+        self._btf_asked = False
+        self._tracefs: TraceFs | None = None
+        self._tracefs_fd = -1
+        self._symbols: KernelSymbols | None = None
+        self._possible: int = 0
+        self._online: tuple[int, ...] = ()
+
+    def close(self) -> None:
+        if self._tracefs_fd >= 0:
+            os.close(self._tracefs_fd)
+            self._tracefs_fd = -1
+
+    # --- processors
+
+    @property
+    def possible_cpus(self) -> int:
+        """The number of possible CPUs: per-CPU maps have a value for each."""
+        if not self._possible:
+            from tracebee.host.identity import read_cpus
+
+            self._possible = len(read_cpus("possible"))
+        return self._possible
+
+    @property
+    def online_cpus(self) -> tuple[int, ...]:
+        if not self._online:
+            from tracebee.host.identity import read_cpus
+
+            self._online = tuple(read_cpus("online"))
+        return self._online
+
+    # --- the kernel
+
+    def feature(self, name: str) -> bool:
+        return self.features.has(name)
+
+    def btf(self) -> Btf | None:
+        if not self._btf_asked:
+            self._btf_asked = True
+            path = self.environment.get("BPFTRACE_BTF", BTF_PATH)
+            if os.path.exists(path):
+                from tracebee.btf import Btf
+
+                self._btf = Btf.from_file(path)
+        return self._btf
+
+    def kernel_type_id(self, name: str) -> int:
+        """The BTF id of a function or type that a program is loaded for."""
+        btf = self.btf()
+        if btf is None:
+            raise NotSupportedError("the kernel's BTF", "", f"there is no {BTF_PATH}")
+        type_id = btf.find(name)
+        if type_id is None:
+            raise NotSupportedError(f"{name} in the kernel's BTF")
+        return type_id
+
+    def tracefs_fd(self) -> int:
+        """A descriptor of tracefs: of a private mount where none is mounted.
+
+        Raises PermissionRefused.
+        """
+        if self._tracefs_fd < 0:
+            self._tracefs_fd = _open_tracefs()
+        return self._tracefs_fd
+
+    @property
+    def tracefs(self) -> TraceFs:
+        if self._tracefs is None:
+            from tracebee.host.tracefs import TraceFs
+
+            self._tracefs = TraceFs(self.tracefs_fd())
+        return self._tracefs
+
+    def tracepoints(self) -> Iterable[tuple[str, str]]:
+        return self.tracefs.events()
+
+    def tracepoint_format(self, category: str, name: str) -> TracepointFormat | None:
+        if not self.tracefs.has_event(category, name):
+            return None
+        return self.tracefs.format(category, name)
+
+    def syscall_numbers(self) -> dict[str, int]:
+        from tracebee.host.identity import syscall_names
+
+        return {name: number for number, name in syscall_names(self.arch.name).items()}
+
+    @property
+    def symbols(self) -> KernelSymbols:
+        if self._symbols is None:
+            from tracebee.host.kallsyms import KernelSymbols
+
+            self._symbols = KernelSymbols.read()
+        return self._symbols
+
+    def kernel_functions(self) -> Iterable[tuple[str, str]]:
+        """Module and name of the kernel's functions, by its symbol table."""
+        for name, module in self.symbols.names():
+            yield module or "vmlinux", name
+
+    def kernel_address(self, symbol: str) -> int | None:
+        return self.symbols.find(symbol)
+
+    def cgroup_id(self, path: str) -> int | None:
+        try:
+            return os.stat(path).st_ino
+        except OSError:
+            return None
+
+    # --- programs and libraries
+
+    def expand_paths(self, pattern: str) -> list[str]:
+        from glob import glob, has_magic
+
+        if has_magic(pattern):
+            return sorted(path for path in glob(pattern) if os.path.isfile(path))
+        if "/" in pattern:
+            return [pattern] if os.path.isfile(pattern) else []
+        from tracebee.host.libraries import find_target
+
+        found = find_target(pattern)
+        return [found] if found else []
+
+    def process_files(self, pid: int) -> list[str]:
+        from tracebee.host.procmaps import read_maps
+
+        paths: dict[str, None] = {}
+        for mapping in read_maps(pid):
+            if mapping.is_executable and mapping.is_file:
+                paths.setdefault(mapping.path)
+        return list(paths)
+
+    def functions_of(self, path: str) -> Iterable[str]:
+        from tracebee.host.elf import ElfFile
+
+        with ElfFile.open(path) as elf:
+            return [symbol.name for symbol in elf.functions]
+
+
+def _open_tracefs() -> int:
+    from tracebee.syscalls.mounts import mount_detached
+
+    refused: OSError | None = None
+    for path in TRACEFS_PATHS:
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError as error:
+            refused = error
+            continue
+        try:
+            os.stat("events", dir_fd=fd)
+        except OSError as error:
+            os.close(fd)
+            refused = error
+            continue
+        return fd
+    try:
+        return mount_detached("tracefs")
+    except SyscallError as error:
+        raise PermissionRefused(
+            "reading the list of tracepoints (tracefs)",
+            "CAP_DAC_READ_SEARCH, or CAP_SYS_ADMIN where tracefs is not mounted",
+            f"opening it failed: {refused or error}",
+        ) from error

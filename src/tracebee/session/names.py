@@ -1,0 +1,191 @@
+"""Numbers to names: symbols, stacks, users, cgroups, errors, signals, system calls, points in time."""
+
+from __future__ import annotations
+
+import errno
+import os
+import struct
+import time
+from typing import TYPE_CHECKING
+
+from tracebee.spec.values import Frame, StackTrace
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tracebee.host.kallsyms import KernelSymbols
+    from tracebee.host.usersyms import UserSymbolizer
+    from tracebee.spec.objects import Schema
+    from tracebee.spec.types import Stack
+
+LOST_STACK = Frame(0, "[stack lost]")
+
+
+class Names:
+    """Looks names up when they are first needed, and keeps them.
+
+    `read_stack` gives the frames' addresses behind a stack's id, or None if they are gone.
+    """
+
+    def __init__(self, schema: Schema, read_stack: Callable[[int], bytes | None]) -> None:
+        self.schema = schema
+        self.read_stack = read_stack
+        self.stacks_lost = 0
+        self._kernel: KernelSymbols | None = None
+        self._users: UserSymbolizer | None = None
+        self._stacks: dict[tuple[int, int, str, bool], StackTrace] = {}
+        self._kernel_names: dict[int, str] = {}
+        self._boot: int | None = None
+        self._paths: dict[tuple[int, int], str] = {}
+        self._cgroups = None
+
+    @property
+    def kernel(self) -> KernelSymbols:
+        if self._kernel is None:
+            from tracebee.host.kallsyms import KernelSymbols
+
+            self._kernel = KernelSymbols.read()
+        return self._kernel
+
+    @property
+    def users(self) -> UserSymbolizer:
+        if self._users is None:
+            from tracebee.host.usersyms import UserSymbolizer
+
+            self._users = UserSymbolizer()
+        return self._users
+
+    def close(self) -> None:
+        if self._users is not None:
+            self._users.close()
+
+    # --- symbols
+
+    def kernel_symbol(self, address: int) -> str:
+        """The name of what lies at a kernel address, or the address."""
+        name = self._kernel_names.get(address)
+        if name is None:
+            found = self.kernel.resolve(address)
+            name = self._kernel_names[address] = found.name if found else _hex(address)
+        return name
+
+    def user_symbol(self, address: int, pid: int) -> str:
+        """The name of what lies at an address of a process, or the address."""
+        frame = self.users.resolve(pid, address)
+        return frame.name or _hex(address)
+
+    def stack(self, type_: Stack, stack_id: int, pid: int, count: int) -> StackTrace:
+        """A stack by its id.  The same object for the same stack."""
+        key = (stack_id, pid if type_.user else 0, type_.mode, type_.user)
+        trace = self._stacks.get(key)
+        if trace is None:
+            trace = self._make_stack(type_, stack_id, pid, count)
+            if len(self._stacks) > 20_000:
+                self._stacks.clear()
+            self._stacks[key] = trace
+        return trace
+
+    def _make_stack(self, type_: Stack, stack_id: int, pid: int, count: int) -> StackTrace:
+        if count == 0:
+            return StackTrace((), type_.mode, type_.user)
+        data = self.read_stack(stack_id)
+        if data is None:
+            self.stacks_lost += 1
+            return StackTrace((LOST_STACK,), type_.mode, type_.user)
+        addresses = struct.unpack_from(f"={count}Q", data)
+        if type_.user:
+            frames = tuple(
+                Frame(frame.address, frame.name, frame.offset, frame.path)
+                for frame in self.users.resolve_stack(pid, addresses)
+            )
+        else:
+            frames = tuple(self._kernel_frame(address) for address in addresses)
+        return StackTrace(frames, type_.mode, type_.user)
+
+    def _kernel_frame(self, address: int) -> Frame:
+        found = self.kernel.resolve(address)
+        if found is None:
+            return Frame(address)
+        return Frame(address, found.name, found.offset)
+
+    # --- tables
+
+    def table(self, name: str) -> Callable[[int], str]:
+        """The function that names numbers of a kind (tracebee.spec.types.Named)."""
+        return {
+            "strerror": _strerror,
+            "signal": _signal,
+            "syscall": _syscall,
+            "probe": self._probe,
+        }[name]
+
+    def _probe(self, number: int) -> str:
+        probes = self.schema.probes
+        return probes[number] if 0 <= number < len(probes) else ""
+
+    def user(self, uid: int) -> str:
+        from tracebee.host.identity import user_name
+
+        return user_name(uid)
+
+    def cgroup(self, cgroup_id: int, pattern: int) -> str:
+        """The path of a cgroup in the hierarchies whose mount matches a pattern."""
+        key = (cgroup_id, pattern)
+        if key not in self._paths:
+            from tracebee.host.identity import CgroupPaths
+
+            self._paths[key] = CgroupPaths().path(cgroup_id) or str(cgroup_id)
+        return self._paths[key]
+
+    # --- time and network
+
+    def time(self, nanoseconds: int, pattern: int, clock: int) -> str:
+        """A point in time through a format of the script; clock 0 counts from the start of the machine."""
+        if clock == 0:
+            if self._boot is None:
+                from tracebee.host.identity import boot_time_ns
+
+                self._boot = boot_time_ns()
+            nanoseconds += self._boot
+        return format_time(self.schema.strings[pattern], nanoseconds)
+
+    def internet(self, data: bytes) -> str:
+        """An address out of its family and bytes."""
+        import socket
+
+        family = int.from_bytes(data[:4], "little")
+        if family == socket.AF_INET6:
+            return socket.inet_ntop(socket.AF_INET6, data[4:20])
+        return socket.inet_ntop(socket.AF_INET, data[4:8])
+
+
+def format_time(pattern: str, nanoseconds: int) -> str:
+    """strftime in local time, with ``%f`` for microseconds."""
+    if "%f" in pattern:
+        micro = f"{nanoseconds // 1000 % 1_000_000:06d}"
+        pattern = "%%".join(part.replace("%f", micro) for part in pattern.split("%%"))
+    return time.strftime(pattern, time.localtime(nanoseconds // 1_000_000_000))
+
+
+def _hex(address: int) -> str:
+    return f"0x{address:x}"
+
+
+def _strerror(number: int) -> str:
+    number = abs(number)
+    return os.strerror(number) if number in errno.errorcode or number == 0 else "Unknown error"
+
+
+def _signal(number: int) -> str:
+    import signal
+
+    try:
+        return signal.strsignal(number) or "N/A"
+    except ValueError:
+        return "N/A"
+
+
+def _syscall(number: int) -> str:
+    from tracebee.host.identity import find_syscall_name
+
+    return find_syscall_name(number) or "Unknown syscall"

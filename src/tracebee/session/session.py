@@ -1,0 +1,243 @@
+"""One run of a script: the order of things, from loading to the last map."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import time
+from typing import TYPE_CHECKING, Any
+
+from tracebee.errors import TargetError
+from tracebee.session.actions import Actions
+from tracebee.session.decode import Decoder
+from tracebee.session.drain import Drain
+from tracebee.session.maps import ScriptMaps
+from tracebee.session.names import Names
+from tracebee.spec.objects import STACKS_MAP, Globals, RunOnce
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tracebee.language.config import Config
+    from tracebee.session.actions import Output
+    from tracebee.session.backend import Backend
+    from tracebee.session.child import Child
+    from tracebee.spec.objects import ObjectSpec, ProbeSpec
+
+COALESCE = 0.004
+"""Seconds that a reader waits after a batch, so that the next batch is worth its wakeup."""
+
+IDLE = 0.5
+"""Seconds after which a session that hears nothing looks whether exit() could not be sent."""
+
+
+class Session:
+    """A loaded script.  `start` attaches, `run` goes on until the end, `close` lets go of everything."""
+
+    def __init__(
+        self,
+        spec: ObjectSpec,
+        backend: Backend,
+        config: Config,
+        output: Output,
+        *,
+        child: Child | None = None,
+        pid: int = 0,
+    ) -> None:
+        self.spec = spec
+        self.backend = backend
+        self.config = config
+        self.output = output
+        self.child = child
+        self.pid = pid
+        self.exit_code = 0
+        self.finished = False
+        self.missing_child_error: TargetError | None = None
+        self.names = Names(spec.schema, self._read_stack)
+        self.decoder = Decoder(self.names, config.text("str_trunc_trailer"))
+        self.boot_ns = time.clock_gettime_ns(time.CLOCK_REALTIME) - time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+        self.maps = ScriptMaps(spec.schema.maps, backend, self.decoder, self.boot_ns)
+        self.actions = Actions(self)
+        self.drain = Drain(self.actions.readers())
+        self._lost = 0
+        self._wakeup: tuple[int, int] | None = None
+        self._old_handlers: dict[int, Any] = {}
+        self._signals: set[int] = set()
+        self._pidfd = -1
+
+    def _read_stack(self, stack_id: int) -> bytes | None:
+        return self.backend.maps[STACKS_MAP].get(stack_id.to_bytes(8, "little"))
+
+    # --- probes that fire on request
+
+    def _on_request(self, moment: str) -> list[ProbeSpec]:
+        return [
+            probe
+            for probe in self.spec.probes
+            if isinstance(probe.attach, RunOnce) and probe.attach.moment == moment
+        ]
+
+    def fire(self, moment: str) -> None:
+        """Run the programs of a moment such as "begin", in the order of the script."""
+        for probe in self._on_request(moment):
+            self.backend.run(probe)
+
+    # --- the order of things
+
+    def start(self) -> None:
+        """Run ``begin``, attach everything else, and let the target go.
+
+        Raises AttachError, TargetError.
+        """
+        if self.pid:
+            self._watch_pid()
+        self.backend.set_global(Globals.START, 8, time.clock_gettime_ns(time.CLOCK_BOOTTIME))
+        if self.child is not None:
+            self.backend.set_global(Globals.CHILD_PID, 8, self.child.pid)
+        self.fire("begin")
+        attached = 0
+        for probe in self.spec.probes:
+            if not isinstance(probe.attach, RunOnce):
+                self.backend.attach(probe)
+            attached += 1
+        self.output.attached(attached)
+        if self.child is not None:
+            self.child.release()
+
+    def _watch_pid(self) -> None:
+        try:
+            self._pidfd = os.pidfd_open(self.pid)
+        except OSError as error:
+            raise TargetError(str(self.pid), os.strerror(error.errno or 0)) from None
+
+    @property
+    def has_sources(self) -> bool:
+        """Whether anything can still happen once ``begin`` has run."""
+        kinds = ("begin", "end")
+        return any(
+            not (isinstance(probe.attach, RunOnce) and probe.attach.moment in kinds)
+            for probe in self.spec.probes
+        )
+
+    def run(self) -> int:
+        """Handle events until the script, its target or a signal ends it; the exit status."""
+        self.catch_signals()
+        try:
+            self.pump()
+            if not self.has_sources and self.child is None and not self.pid:
+                self.finished = True
+            self._loop()
+        finally:
+            self.stop()
+            self.restore_signals()
+        return self.exit_code
+
+    def _loop(self) -> None:
+        poller = select.epoll()
+        try:
+            ring = self.backend.event_fd()
+            if ring >= 0:
+                poller.register(ring, select.EPOLLIN)
+            assert self._wakeup is not None
+            poller.register(self._wakeup[0], select.EPOLLIN)
+            target = self.child.pidfd if self.child is not None else self._pidfd
+            if target >= 0:
+                poller.register(target, select.EPOLLIN)
+            while not self.finished:
+                ready = {fd for fd, _ in poller.poll(IDLE)}
+                if self._wakeup[0] in ready:
+                    self._handle_signals()
+                if not ready and self.backend.global_value(Globals.EXITING, 4):
+                    self.finished = True
+                if ring in ready or not ready:
+                    self.pump()
+                    if not self.finished:
+                        time.sleep(COALESCE)
+                if target in ready:
+                    self.finished = True
+        finally:
+            poller.close()
+
+    def pump(self) -> None:
+        """Handle the records that are there; the output is flushed behind each batch."""
+        if self.backend.drain(self.drain.take):
+            self.output.flush()
+        if self.drain.stopped:
+            self.finished = True
+
+    def stop(self) -> None:
+        """Detach, run ``end``, print what is left, and report what was lost.  Safe to call twice."""
+        if self.spec is None or getattr(self, "_stopped", False):
+            return
+        self._stopped = True
+        self.backend.detach()
+        self.backend.drain(self.drain.take)
+        self.drain.stopped = False
+        self.fire("end")
+        self.backend.drain(self.drain.take)
+        self.output.end_of_probes()
+        if self.config.flag("print_maps_on_exit"):
+            self.print_maps()
+        if self.backend.global_value(Globals.EXITING, 4):
+            self.exit_code = self.backend.global_value(Globals.EXIT_CODE, 4) & 0xFF
+        self._report_losses()
+        self.output.flush()
+
+    def print_maps(self) -> None:
+        """All maps that have something, by name."""
+        for name in sorted(self.maps):
+            self.actions.print_map(name, 0, 0, only_filled=True)
+
+    def _report_losses(self) -> None:
+        lost = self.backend.global_value(Globals.LOST, 8)
+        if lost:
+            self.output.lost(lost)
+        for name, count in self.backend.missed().items():
+            self.output.missed(name, count)
+        if self.names.stacks_lost:
+            self.output.stacks_lost(self.names.stacks_lost)
+
+    def close(self) -> None:
+        """Let go of everything; ends the child if it is still there."""
+        if self.child is not None:
+            self.child.close()
+        self.backend.close()
+        self.names.close()
+        if self._pidfd >= 0:
+            os.close(self._pidfd)
+            self._pidfd = -1
+
+    # --- signals
+
+    def catch_signals(self) -> None:
+        """Ctrl-C, SIGTERM and SIGUSR1 wake the loop instead of ending the process."""
+        self._wakeup = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        signal.set_wakeup_fd(self._wakeup[1], warn_on_full_buffer=False)
+        wanted: list[int] = [signal.SIGINT, signal.SIGTERM]
+        if self._on_request("signal:SIGUSR1"):
+            wanted.append(signal.SIGUSR1)
+        note: Callable[[int, Any], None] = lambda number, frame: self._signals.add(number)  # noqa: E731
+        for number in wanted:
+            self._old_handlers[number] = signal.signal(number, note)
+
+    def restore_signals(self) -> None:
+        """Back to how signals were handled before."""
+        for number, handler in self._old_handlers.items():
+            signal.signal(number, handler)
+        self._old_handlers.clear()
+        signal.set_wakeup_fd(-1)
+        if self._wakeup is not None:
+            for fd in self._wakeup:
+                os.close(fd)
+            self._wakeup = None
+
+    def _handle_signals(self) -> None:
+        assert self._wakeup is not None
+        os.read(self._wakeup[0], 4096)
+        pending, self._signals = self._signals, set()
+        if signal.SIGUSR1 in pending:
+            self.fire("signal:SIGUSR1")
+            self.pump()
+        if pending & {signal.SIGINT, signal.SIGTERM}:
+            self.finished = True
