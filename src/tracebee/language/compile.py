@@ -44,13 +44,13 @@ class Options(Mutable):
     parameters: Parameters = Parameters()
     environment: Mapping[str, str] = {}
     pid: int = 0
-    child_pid: int = 0
     unsafe: bool = False
     report_failures: bool = False
     include_paths: tuple[str, ...] = ()
     includes: tuple[str, ...] = ()
     probe_filter: str = ""
     modes: frozenset[str] = frozenset()
+    keep_stages: bool = False
 
 
 class Compilation(Mutable):
@@ -67,7 +67,8 @@ class Compilation(Mutable):
     declarations: Declarations | None = None
     inference: Inference | None = None
     spec: ObjectSpec | None = None
-    functions: list[object] = []
+    lowered: list[str] = []
+    optimized: list[str] = []
 
     @property
     def warnings(self) -> tuple[Diagnostic, ...]:
@@ -102,6 +103,7 @@ def analyze(source: Source, machine: Machine, options: Options) -> Compilation:
     program = parse(source, diagnostics)
     config = read_config(program, options, diagnostics)
     compilation = Compilation(source, machine, options, diagnostics, config, program, None, [])  # type: ignore[arg-type]
+    compilation.lowered, compilation.optimized = [], []
     for step in PASSES:
         step(compilation)
         diagnostics.stop_if_errors()

@@ -73,13 +73,19 @@ class MapSpot(Frozen):
     offset: int
 
 
+class KernelVariable(Frozen):
+    """The address of a variable of the kernel, known by its BTF."""
+
+    name: str
+
+
 class FunctionHandle(Frozen):
     """The address of another function, as an argument of a helper that calls it."""
 
     name: str
 
 
-Argument = Reg | int | Address | MapHandle | MapSpot | FunctionHandle
+Argument = Reg | int | Address | MapHandle | MapSpot | KernelVariable | FunctionHandle
 """What can be passed to a helper: a value, the address that an Address means, or a symbol."""
 
 

@@ -121,6 +121,58 @@ class EventFormat(Protocol):
     def fields(self) -> Sequence[EventField]: ...
 
 
+class UserSymbol(Protocol):
+    """A symbol of a program or library; see tracebee.host.elfsymbols."""
+
+    name: str
+    address: int
+    size: int
+
+
+class UsdtArgument(Protocol):
+    """An operand of a USDT note; see tracebee.host.usdt."""
+
+    size: int
+    signed: bool
+    kind: str
+    register: str
+    offset: int
+    index: str
+    scale: int
+    shift: int
+
+
+class UsdtPlace(Protocol):
+    """A USDT note; see tracebee.host.usdt."""
+
+    provider: str
+    name: str
+    address: int
+    file_offset: int | None
+    semaphore_offset: int | None
+    arguments: str
+
+
+class UserFile(Protocol):
+    """A program or library; addresses are those of its ELF file."""
+
+    path: str
+
+    @property
+    def is_relocated(self) -> bool:
+        """Whether it may be loaded at other addresses than the file's."""
+
+    def functions(self) -> Sequence[UserSymbol]: ...
+
+    def find_function(self, name: str) -> UserSymbol | None: ...
+
+    def find_data(self, name: str) -> UserSymbol | None: ...
+
+    def file_offset(self, address: int) -> int | None: ...
+
+    def usdt_probes(self) -> Sequence[UsdtPlace]: ...
+
+
 class Machine(Protocol):
     """Facts about the machine that a script is compiled for."""
 
@@ -137,11 +189,20 @@ class Machine(Protocol):
     def tracepoints(self) -> Iterable[tuple[str, str]]:
         """Category and name of every tracepoint."""
 
+    def has_tracepoint(self, category: str, name: str) -> bool:
+        """Whether there is such a tracepoint."""
+
     def tracepoint_format(self, category: str, name: str) -> EventFormat | None:
         """The record of a tracepoint; None where there is no such tracepoint."""
 
     def syscall_numbers(self) -> dict[str, int]:
         """The number of each system call of this architecture, by name."""
+
+    def pid_namespace(self) -> tuple[int, int] | None:
+        """Device and inode of the pid namespace that process ids are to be seen from; None for the host's."""
+
+    def tai_offset(self) -> int:
+        """Nanoseconds from the clock of boot time to that of atomic time, as user space has it."""
 
     def kernel_functions(self) -> Iterable[tuple[str, str]]:
         """Module ("vmlinux" for the kernel itself) and name of the functions that may be probed."""
@@ -158,5 +219,8 @@ class Machine(Protocol):
     def process_files(self, pid: int) -> list[str]:
         """The program and libraries that a process has mapped."""
 
-    def functions_of(self, path: str) -> Iterable[str]:
-        """The names of the functions of a program or library."""
+    def user_file(self, path: str) -> UserFile:
+        """A program or library.  Raises OSError, FormatError."""
+
+    def usdt_arguments(self, text: str) -> tuple[UsdtArgument, ...]:
+        """The operands of a USDT note, taken apart for this processor."""

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import time
 from typing import TYPE_CHECKING, Any, Protocol
 
 from tracebee.session.drain import Reader
-from tracebee.session.maps import ScalarMap, ScriptMap
+from tracebee.session.maps import ScalarMap
 from tracebee.spec.events import (
     ClearMap,
     Exit,
     HelperFailed,
     Join,
-    Location,
     Printf,
     PrintMap,
     PrintTime,
@@ -25,60 +23,29 @@ from tracebee.spec.events import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
+    from tracebee.render.base import Renderer
     from tracebee.session.session import Session
     from tracebee.spec.events import Event
-    from tracebee.spec.objects import MapInfo
-    from tracebee.spec.types import Type
-
-    Handler = Callable[[tuple[Any, ...]], None]
 
 
 class Output(Protocol):
-    """Where a session's results go: a renderer, or whoever collects events."""
+    """Where a session's results go.
 
-    def formatter(self, event: Event) -> Callable[[tuple[Any, ...]], str]:
-        """The text of a Printf event out of its values."""
+    `renderer` turns them into text; `write` takes text for standard output as it is.  If `collect` is not None, it
+    gets the values of printf() and print() themselves, and the renderer only what is about the session.
+    """
 
-    def lines(self, event: Event) -> Callable[[Iterable[tuple[Any, ...]]], None] | None:
-        """A function that writes many printf events at once, or None where they are taken one by one."""
+    renderer: Renderer
+    collect: Callable[[Event, tuple[Any, ...]], None] | None
 
-    def printf(self, event: Event, values: tuple[Any, ...], text: str) -> None: ...
-
-    def value(self, event: Event, type_: Type, value: Any) -> None: ...
-
-    def map(self, info: MapInfo, items: list[tuple[Any, Any]], top: int, div: int) -> None: ...
-
-    def time(self, text: str) -> None: ...
-
-    def join(self, text: str) -> None: ...
-
-    def cat(self, text: str) -> None: ...
-
-    def system(self, text: str) -> None: ...
-
-    def message(self, severity: str, location: Location, text: str) -> None:
-        """errorf() and warnf()."""
-
-    def helper_failed(self, action: HelperFailed, result: int) -> None: ...
-
-    def runtime_warning(self, action: RuntimeWarning) -> None: ...
-
-    def problem(self, text: str) -> None:
-        """An action could not be carried out."""
-
-    def attached(self, count: int) -> None: ...
-
-    def lost(self, count: int) -> None: ...
-
-    def missed(self, program: str, count: int) -> None: ...
-
-    def stacks_lost(self, count: int) -> None: ...
-
-    def end_of_probes(self) -> None: ...
+    def write(self, text: str) -> object: ...
 
     def flush(self) -> None: ...
+
+    def warn(self, text: str) -> None:
+        """A message about the session, for standard error."""
 
 
 class Actions:
@@ -87,35 +54,55 @@ class Actions:
     def __init__(self, session: Session) -> None:
         self.session = session
         self.output = session.output
+        self.renderer = session.output.renderer
 
     def readers(self) -> list[Reader]:
         """A reader for each event of the schema, in order."""
         found = []
         for event in self.session.spec.schema.events:
             make = _HANDLERS[type(event.action)]
-            reader = Reader(event, self.session.decoder, make(self, event))
-            if isinstance(event.action, Printf) and event.action.kind == "printf":
-                reader.lines = self.output.lines(event)
+            reader = Reader(event, self.session.decoder)
+            make(self, event, reader)
             found.append(reader)
         return found
 
     # --- printing
 
-    def _printf(self, event: Event) -> Handler:
+    def _printf(self, event: Event, reader: Reader) -> None:
         action = event.action
         assert isinstance(action, Printf)
-        text_of = self.output.formatter(event)
         if action.kind == "printf":
-            printf = self.output.printf
-            return lambda values: printf(event, values, text_of(values))
-        if action.kind in ("errorf", "warnf"):
-            severity = "ERROR" if action.kind == "errorf" else "WARNING"
-            location = action.location
-            assert location is not None
-            return lambda values: self.output.message(severity, location, text_of(values))
-        if action.kind == "cat":
-            return lambda values: self._cat(text_of(values))
-        return lambda values: self._system(text_of(values))
+            collect = self.output.collect
+            if collect is not None:
+                reader.handle = lambda values: collect(event, values)
+                return
+            template = self.renderer.lines(event)
+            if template is None:
+                text_of = self._template(event)
+                reader.handle = lambda values: self.renderer.printf(text_of(values))
+                return
+            write = self.output.write
+            reader.handle = lambda values: write(template.fill(values))
+            reader.lines = lambda rows: write(template.lines(rows))
+            return
+        text_of = self._template(event)
+        location = action.location
+        if action.kind == "errorf" and location is not None:
+            reader.handle = lambda values: self.renderer.errorf(text_of(values), location)
+        elif action.kind == "warnf" and location is not None:
+            reader.handle = lambda values: self.renderer.warnf(text_of(values), location)
+        elif action.kind == "cat":
+            reader.handle = lambda values: self._cat(text_of(values))
+        else:
+            reader.handle = lambda values: self._system(text_of(values))
+
+    def _template(self, event: Event) -> Callable[[tuple[Any, ...]], str]:
+        """The text of a record's values through its format."""
+        from tracebee.render.formats import compile_format
+
+        action = event.action
+        assert isinstance(action, Printf)
+        return compile_format(action.format, tuple(slot.type for slot in event.layout.slots)).fill
 
     def _cat(self, path: str) -> None:
         limit = self.session.config.number("max_cat_bytes")
@@ -124,35 +111,40 @@ class Actions:
                 data = file.read(limit)
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or str(error)
-            self.output.problem(f"failed to open file '{path}' ({reason})")
+            self.output.warn(f"ERROR: failed to open file '{path}' ({reason})")
             return
-        self.output.cat(data.decode("utf-8", "surrogateescape"))
+        self.renderer.cat(data.decode("utf-8", "surrogateescape"))
 
     def _system(self, command: str) -> None:
         self.output.flush()
         done = subprocess.run(["/bin/sh", "-c", command], stdout=subprocess.PIPE, check=False)
-        self.output.system(done.stdout.decode("utf-8", "surrogateescape"))
+        self.renderer.system(done.stdout.decode("utf-8", "surrogateescape"))
 
-    def _value(self, event: Event) -> Handler:
+    def _value(self, event: Event, reader: Reader) -> None:
         type_ = event.layout.slots[0].type
-        return lambda values: self.output.value(event, type_, values[0])
+        collect = self.output.collect
+        if collect is not None:
+            reader.handle = lambda values: collect(event, values)
+        else:
+            value = self.renderer.value
+            reader.handle = lambda values: value(type_, values[0])
 
-    def _time(self, event: Event) -> Handler:
+    def _time(self, event: Event, reader: Reader) -> None:
         action = event.action
         assert isinstance(action, PrintTime)
-        return lambda values: self.output.time(time.strftime(action.format))
+        reader.handle = lambda values: self.renderer.time(time.strftime(action.format))
 
-    def _join(self, event: Event) -> Handler:
+    def _join(self, event: Event, reader: Reader) -> None:
         action = event.action
         assert isinstance(action, Join)
-        return lambda values: self.output.join(action.delimiter.join(values[1 : 1 + values[0]]))
+        reader.handle = lambda values: self.renderer.join(action.delimiter.join(values[1 : 1 + values[0]]))
 
     # --- maps
 
-    def _print_map(self, event: Event) -> Handler:
+    def _print_map(self, event: Event, reader: Reader) -> None:
         action = event.action
         assert isinstance(action, PrintMap)
-        return lambda values: self.print_map(action.map, action.top, action.div)
+        reader.handle = lambda values: self.print_map(action.map, action.top, action.div)
 
     def print_map(self, name: str, top: int, div: int, only_filled: bool = False) -> None:
         """Print a map as it is now; with `only_filled` nothing if it holds nothing."""
@@ -165,49 +157,46 @@ class Actions:
             items = found.items_now()
             if only_filled and not items:
                 return
-        self.output.map(found.info, items, top, div)
+        self.renderer.map(found.info, items, top, div)
 
-    def _clear(self, event: Event) -> Handler:
+    def _clear(self, event: Event, reader: Reader) -> None:
         action = event.action
         assert isinstance(action, ClearMap)
-        return lambda values: self.session.maps.find(action.map).clear()
+        reader.handle = lambda values: self.session.maps.find(action.map).clear()
 
-    def _zero(self, event: Event) -> Handler:
+    def _zero(self, event: Event, reader: Reader) -> None:
         action = event.action
         assert isinstance(action, ZeroMap)
-        return lambda values: self._zero_map(self.session.maps.find(action.map))
-
-    def _zero_map(self, found: ScriptMap | ScalarMap) -> None:
-        found.zero()
+        reader.handle = lambda values: self.session.maps.find(action.map).zero()
 
     # --- the end, and what goes wrong
 
-    def _exit(self, event: Event) -> Handler:
+    def _exit(self, event: Event, reader: Reader) -> None:
         def handle(values: tuple[Any, ...]) -> None:
             self.session.exit_code = values[0] & 0xFF
             self.session.drain.stopped = True
 
-        return handle
+        reader.handle = handle
 
-    def _helper(self, event: Event) -> Handler:
+    def _helper(self, event: Event, reader: Reader) -> None:
         action = event.action
         assert isinstance(action, HelperFailed)
-        return lambda values: self.output.helper_failed(action, values[0])
+        if self.session.warnings:
+            reader.handle = lambda values: self.renderer.helper_failed(
+                action.helper, values[0], action.location
+            )
 
-    def _warning(self, event: Event) -> Handler:
+    def _warning(self, event: Event, reader: Reader) -> None:
         action = event.action
         assert isinstance(action, RuntimeWarning)
-        return lambda values: self.output.runtime_warning(action)
+        if self.session.warnings:
+            reader.handle = lambda values: self.renderer.runtime_warning(action.message, action.location)
 
-    def _unwatch(self, event: Event) -> Handler:
-        return lambda values: None
-
-
-def is_terminal(fd: int) -> bool:
-    return os.isatty(fd)
+    def _unwatch(self, event: Event, reader: Reader) -> None:
+        reader.handle = lambda values: self.session.unwatch(values[0])
 
 
-_HANDLERS: dict[type, Callable[[Actions, Event], Handler]] = {
+_HANDLERS: dict[type, Callable[[Actions, Event, Reader], None]] = {
     Printf: Actions._printf,
     PrintValue: Actions._value,
     PrintTime: Actions._time,

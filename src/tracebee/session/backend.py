@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from tracebee.spec.objects import MapSpec, ProbeSpec
+    from tracebee.spec.objects import Attach, MapSpec, ProbeSpec
 
 
 class BackendMap(Protocol):
@@ -38,6 +38,12 @@ class Backend(Protocol):
 
     def run(self, probe: ProbeSpec) -> int:
         """Run a program that fires on request; its result."""
+
+    def run_iterators(self) -> None:
+        """Run the attached iterators, each over all its objects."""
+
+    def detach_where(self, chosen: Callable[[Attach], bool]) -> None:
+        """Detach the probes whose place is chosen."""
 
     def detach(self) -> None:
         """Detach all probes; maps and programs stay."""

@@ -9,7 +9,7 @@ from tracebee.errors import FormatError
 from tracebee.kernel.ring import BUSY, DISCARDED, HEADER
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from tracebee.session.decode import Decoder
     from tracebee.spec.events import Event
@@ -22,13 +22,13 @@ SHORTEST_RUN = 8
 class Reader:
     """Decodes the records of one event, and hands the values to `handle`.
 
-    `bulk`, if set, takes the columns of many records at once: an iterator of tuples of converted values.
+    `lines`, if set, takes the values of many records at once: an iterable of tuples.
     """
 
-    def __init__(self, event: Event, decoder: Decoder, handle: Callable[[tuple[Any, ...]], None]) -> None:
+    def __init__(self, event: Event, decoder: Decoder) -> None:
         self.event = event
-        self.handle = handle
-        self.lines: Callable[[Any], None] | None = None
+        self.handle: Callable[[tuple[Any, ...]], object] = lambda values: None
+        self.lines: Callable[[Iterable[tuple[Any, ...]]], object] | None = None
         code = "=4x"
         at = 4
         self.converts: list[Callable[[Any], Any] | None] = []

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tracebee.session.machine import LiveMachine
-    from tracebee.spec.objects import MapSpec, ObjectSpec, ProbeSpec, ProgramSpec
+    from tracebee.spec.objects import Attach, MapSpec, ObjectSpec, ProbeSpec, ProgramSpec
 
 
 class KernelBackend:
@@ -41,7 +41,8 @@ class KernelBackend:
         self.maps: dict[str, KernelMap] = {}
         self.ring: Ring | None = None
         self.programs: dict[str, Program] = {}
-        self.links: list[Link] = []
+        self.child_pid = 0
+        self.links: list[tuple[Attach, Link]] = []
         self.context = Context(machine.features, machine.online_cpus, machine.tracefs_fd, pid)
         self._btf_fd = 0
         try:
@@ -95,7 +96,8 @@ class KernelBackend:
 
     def attach(self, probe: ProbeSpec) -> None:
         """Attach one probe.  Raises AttachError."""
-        self.links.append(attach(self.programs[probe.program], probe, self.context))
+        link = attach(self.programs[probe.program], probe, self.context)
+        self.links.append((probe.attach, link))
 
     def run(self, probe: ProbeSpec) -> int:
         """Run a program once, by BPF_PROG_TEST_RUN (for raw tracepoints since Linux 5.10)."""
@@ -109,10 +111,22 @@ class KernelBackend:
                 raise NotSupportedError(f"running {probe.name}", "5.10") from error
             raise
 
+    def run_iterators(self) -> None:
+        """Run the attached iterators, each over all its objects, unless it is pinned for others to read."""
+        for _, link in self.links:
+            if hasattr(link, "read_all"):
+                link.read_all()
+
+    def detach_where(self, chosen: Callable[[Attach], bool]) -> None:
+        """Detach the probes whose place is chosen."""
+        for place, link in self.links:
+            if chosen(place):
+                link.close()
+
     def detach(self) -> None:
         """Detach in the reverse of the order of attaching."""
         while self.links:
-            self.links.pop().close()
+            self.links.pop()[1].close()
 
     def drain(self, take: Callable[[memoryview, memoryview, int, int], int]) -> int:
         return 0 if self.ring is None else self.ring.drain(take)

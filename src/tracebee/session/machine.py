@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import time
 from typing import TYPE_CHECKING
 
 from tracebee.errors import NotSupportedError, PermissionRefused, SyscallError
@@ -14,10 +15,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from tracebee.btf import Btf
+    from tracebee.host.elfsymbols import Symbol
     from tracebee.host.kallsyms import KernelSymbols
+    from tracebee.host.usdt import UsdtArgument, UsdtProbe
     from tracebee.host.tracefs import TraceFs, TracepointFormat
 
 BTF_PATH = "/sys/kernel/btf/vmlinux"
+INITIAL_PID_NAMESPACE = 0xEFFFFFFC
+"""include/uapi/linux/nsfs.h"""
+
 TRACEFS_PATHS = ("/sys/kernel/tracing", "/sys/kernel/debug/tracing")
 
 
@@ -39,6 +45,7 @@ class LiveMachine:
         self._symbols: KernelSymbols | None = None
         self._possible: int = 0
         self._online: tuple[int, ...] = ()
+        self._files: dict[str, LiveFile] = {}
 
     def close(self) -> None:
         if self._tracefs_fd >= 0:
@@ -80,11 +87,14 @@ class LiveMachine:
         return self._btf
 
     def kernel_type_id(self, name: str) -> int:
-        """The BTF id of a function or type that a program is loaded for."""
+        """The BTF id of what a program is loaded for or refers to: a function, a variable, a raw tracepoint."""
+        from tracebee.btf.types import Func, Typedef, Var
+
         btf = self.btf()
         if btf is None:
             raise NotSupportedError("the kernel's BTF", "", f"there is no {BTF_PATH}")
-        type_id = btf.find(name)
+        kinds = (Typedef,) if name.startswith("btf_trace_") else (Func, Var)
+        type_id = btf.find(name, kinds)
         if type_id is None:
             raise NotSupportedError(f"{name} in the kernel's BTF")
         return type_id
@@ -109,6 +119,9 @@ class LiveMachine:
     def tracepoints(self) -> Iterable[tuple[str, str]]:
         return self.tracefs.events()
 
+    def has_tracepoint(self, category: str, name: str) -> bool:
+        return self.tracefs.has_event(category, name)
+
     def tracepoint_format(self, category: str, name: str) -> TracepointFormat | None:
         if not self.tracefs.has_event(category, name):
             return None
@@ -118,6 +131,17 @@ class LiveMachine:
         from tracebee.host.identity import syscall_names
 
         return {name: number for number, name in syscall_names(self.arch.name).items()}
+
+    def pid_namespace(self) -> tuple[int, int] | None:
+        """None in the initial namespace, whose inode is fixed (PROC_PID_INIT_INO)."""
+        try:
+            found = os.stat("/proc/self/ns/pid")
+        except OSError:
+            return None
+        return None if found.st_ino == INITIAL_PID_NAMESPACE else (found.st_dev, found.st_ino)
+
+    def tai_offset(self) -> int:
+        return time.clock_gettime_ns(time.CLOCK_TAI) - time.clock_gettime_ns(time.CLOCK_BOOTTIME)
 
     @property
     def symbols(self) -> KernelSymbols:
@@ -164,11 +188,48 @@ class LiveMachine:
                 paths.setdefault(mapping.path)
         return list(paths)
 
-    def functions_of(self, path: str) -> Iterable[str]:
+    def user_file(self, path: str) -> LiveFile:
+        found = self._files.get(path)
+        if found is None:
+            found = self._files[path] = LiveFile(path)
+        return found
+
+    def usdt_arguments(self, text: str) -> tuple[UsdtArgument, ...]:
+        from tracebee.host.usdt import parse_arguments
+
+        return parse_arguments(text, self.arch.name)
+
+
+class LiveFile:
+    """A program or library on this machine (tracebee.language.machine.UserFile)."""
+
+    def __init__(self, path: str) -> None:
+        """Open and read the headers.  Raises OSError, FormatError."""
         from tracebee.host.elf import ElfFile
 
-        with ElfFile.open(path) as elf:
-            return [symbol.name for symbol in elf.functions]
+        self.path = path
+        self.elf = ElfFile.open(path)
+
+    @property
+    def is_relocated(self) -> bool:
+        return self.elf.is_relocatable
+
+    def functions(self) -> list[Symbol]:
+        return self.elf.functions()
+
+    def find_function(self, name: str) -> Symbol | None:
+        return self.elf.find_function(name)
+
+    def find_data(self, name: str) -> Symbol | None:
+        return self.elf.find_data(name)
+
+    def file_offset(self, address: int) -> int | None:
+        return self.elf.file_offset(address)
+
+    def usdt_probes(self) -> list[UsdtProbe]:
+        from tracebee.host.usdt import read_probes
+
+        return read_probes(self.elf)
 
 
 def _open_tracefs() -> int:

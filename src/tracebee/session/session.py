@@ -14,7 +14,7 @@ from tracebee.session.decode import Decoder
 from tracebee.session.drain import Drain
 from tracebee.session.maps import ScriptMaps
 from tracebee.session.names import Names
-from tracebee.spec.objects import STACKS_MAP, Globals, RunOnce
+from tracebee.spec.objects import STACKS_MAP, Breakpoint, Globals, Iterator, RunOnce
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,6 +44,7 @@ class Session:
         *,
         child: Child | None = None,
         pid: int = 0,
+        warnings: bool = True,
     ) -> None:
         self.spec = spec
         self.backend = backend
@@ -51,9 +52,10 @@ class Session:
         self.output = output
         self.child = child
         self.pid = pid
+        self.warnings = warnings
         self.exit_code = 0
         self.finished = False
-        self.missing_child_error: TargetError | None = None
+        self._stopped = False
         self.names = Names(spec.schema, self._read_stack)
         self.decoder = Decoder(self.names, config.text("str_trunc_trailer"))
         self.boot_ns = time.clock_gettime_ns(time.CLOCK_REALTIME) - time.clock_gettime_ns(time.CLOCK_BOOTTIME)
@@ -96,14 +98,19 @@ class Session:
         if self.child is not None:
             self.backend.set_global(Globals.CHILD_PID, 8, self.child.pid)
         self.fire("begin")
+        self.attach_all()
+        if self.child is not None:
+            self.child.release()
+
+    def attach_all(self) -> None:
+        """Attach every probe that does not fire on request."""
         attached = 0
         for probe in self.spec.probes:
             if not isinstance(probe.attach, RunOnce):
                 self.backend.attach(probe)
-            attached += 1
-        self.output.attached(attached)
-        if self.child is not None:
-            self.child.release()
+            attached += probe.covers
+        self.output.renderer.attached(attached)
+        self.output.flush()
 
     def _watch_pid(self) -> None:
         try:
@@ -114,9 +121,9 @@ class Session:
     @property
     def has_sources(self) -> bool:
         """Whether anything can still happen once ``begin`` has run."""
-        kinds = ("begin", "end")
         return any(
-            not (isinstance(probe.attach, RunOnce) and probe.attach.moment in kinds)
+            not (isinstance(probe.attach, RunOnce) and probe.attach.moment in ("begin", "end"))
+            and not isinstance(probe.attach, Iterator)
             for probe in self.spec.probes
         )
 
@@ -124,6 +131,8 @@ class Session:
         """Handle events until the script, its target or a signal ends it; the exit status."""
         self.catch_signals()
         try:
+            self.pump()
+            self.backend.run_iterators()
             self.pump()
             if not self.has_sources and self.child is None and not self.pid:
                 self.finished = True
@@ -168,7 +177,7 @@ class Session:
 
     def stop(self) -> None:
         """Detach, run ``end``, print what is left, and report what was lost.  Safe to call twice."""
-        if self.spec is None or getattr(self, "_stopped", False):
+        if self._stopped:
             return
         self._stopped = True
         self.backend.detach()
@@ -176,7 +185,7 @@ class Session:
         self.drain.stopped = False
         self.fire("end")
         self.backend.drain(self.drain.take)
-        self.output.end_of_probes()
+        self.output.renderer.end_of_probes()
         if self.config.flag("print_maps_on_exit"):
             self.print_maps()
         if self.backend.global_value(Globals.EXITING, 4):
@@ -192,11 +201,12 @@ class Session:
     def _report_losses(self) -> None:
         lost = self.backend.global_value(Globals.LOST, 8)
         if lost:
-            self.output.lost(lost)
+            self.output.renderer.lost(lost)
         for name, count in self.backend.missed().items():
-            self.output.missed(name, count)
-        if self.names.stacks_lost:
-            self.output.stacks_lost(self.names.stacks_lost)
+            self.output.warn(f"WARNING: {name} was skipped {count} times: it was already running on that CPU")
+        stacks = self.names.stacks_lost + self.backend.global_value(Globals.STACKS_LOST, 8)
+        if stacks:
+            self.output.warn(f"WARNING: {stacks} stacks were lost: more than the map of stacks can hold")
 
     def close(self) -> None:
         """Let go of everything; ends the child if it is still there."""
@@ -207,6 +217,10 @@ class Session:
         if self._pidfd >= 0:
             os.close(self._pidfd)
             self._pidfd = -1
+
+    def unwatch(self, address: int) -> None:
+        """Detach the watchpoints on an address."""
+        self.backend.detach_where(lambda place: isinstance(place, Breakpoint) and place.address == address)
 
     # --- signals
 

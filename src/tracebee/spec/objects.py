@@ -171,6 +171,15 @@ class Iterator(Attach):
     pin: str = ""
 
 
+class UprobeMulti(Attach):
+    """Many instructions of `path` at once, by file offset; each gets its position as the cookie."""
+
+    path: str
+    offsets: tuple[int, ...]
+    returns: bool = False
+    reference_counters: tuple[int, ...] = ()
+
+
 class Kprobe(Attach):
     """A kernel function plus `offset`, or its return."""
 
@@ -189,13 +198,14 @@ class ProbeSpec(Frozen):
     """A program and where it is to be attached.
 
     `name` is the attach point as the script's `probe` builtin gives it.  `cookie` is what the program reads by
-    bpf_get_attach_cookie.  `pid` limits it to a process where the kind of attachment can (0: all).
+    bpf_get_attach_cookie.  `covers` is how many attach points of the script this one attachment stands for.
     """
 
     name: str
     program: str
     attach: Attach
     cookie: int = 0
+    covers: int = 1
 
 
 class Schema(Frozen):

@@ -49,6 +49,8 @@ MODULES = {
     "PerfEvent": "perfevent",
     "Breakpoint": "breakpoint",
     "Uprobe": "uprobe",
+    "UprobeMulti": "uprobemulti",
+    "Kprobe": "kprobe",
     "Iterator": "iterator",
     "Trampoline": "trampoline",
 }

@@ -52,6 +52,21 @@ def hint_for(error: SyscallError) -> str:
     return ""
 
 
+def event_type(source: str, probe: ProbeSpec) -> int:
+    """The number of a dynamic perf event source such as "uprobe"."""
+    try:
+        with open(f"/sys/bus/event_source/devices/{source}/type") as file:
+            return int(file.read())
+    except OSError as error:
+        raise AttachError(probe.name, f"this kernel has no {source}s ({error.strerror})") from error
+
+
+def return_bit(source: str) -> int:
+    """The bit of an event's config that asks for the return of a function: ``config:0``."""
+    with open(f"/sys/bus/event_source/devices/{source}/format/retprobe") as file:
+        return int(file.read().partition(":")[2])
+
+
 def open_event(probe: ProbeSpec, **options: object) -> int:
     """perf_event_open, with an AttachError if it fails."""
     try:

@@ -17,7 +17,7 @@ MODULES = {
     "aggregations": "count sum avg min max stats hist lhist tseries",
     "mapcalls": "clear zero delete has_key find len",
     "process": "pid tid uid gid comm cpu ncpus numaid curtask cgroup nsecs elapsed rand jiffies cpid has_cpid "
-    "ppid pcomm leader_tid leader_comm username usermode",
+    "username usermode",
     "probes": "probe probetype func args arg retval ctx config",
     "strings": "str buf strlen strcap strncmp strcontains strstr str_concat memcmp strerror signal_name "
     "syscall_name strftime",

@@ -86,12 +86,16 @@ class Builtin:
         """Code that puts the result at an address."""
         raise NotImplementedError(self.name)
 
-    def text(self, low: Lowering, call: tree.Call, to: Address, room: int) -> Operand | None:
-        """Code that puts a string of at most `room` characters at an address; returns its length.
+    pads_text = False
+    """Whether `text` writes as many bytes as its type has, zeros behind the string."""
 
-        None says that the string was written with zeros behind it, up to the capacity of the call's type.
-        """
+    def text(self, low: Lowering, call: tree.Call, to: Address, room: int) -> Operand:
+        """Code that puts a string of at most `room` characters at an address; returns its length."""
         raise NotImplementedError(self.name)
+
+    def home(self, low: Lowering, call: tree.Call) -> Address | None:
+        """Where a string result already lies, padded with zeros; None if it has to be made."""
+        return None
 
     def run(self, low: Lowering, call: tree.Call) -> None:
         """Code for the effect."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tracebee.errors import InternalError
-from tracebee.insn import Builder
+from tracebee.insn import LDDW, Builder, Insn, KernelSymbol
 from tracebee.insn import opcodes as op_codes
 from tracebee.insn.helpers import helper_id
 from tracebee.language.codegen.allocate import allocate
@@ -20,6 +20,7 @@ from tracebee.language.ir import (
     Convert,
     FunctionHandle,
     Jump,
+    KernelVariable,
     Label,
     Load,
     MapHandle,
@@ -274,6 +275,8 @@ class Emitter:
             builder.load_map_value(dst, source.name, source.offset)
         elif type(source) is FunctionHandle:
             builder.load_function(dst, source.name)
+        elif type(source) is KernelVariable:
+            builder.emit(Insn(LDDW, dst, op_codes.BPF_PSEUDO_BTF_ID, ref=KernelSymbol(source.name)))
 
     def parallel_move(self, moves: list[tuple[int, int]]) -> None:
         """Copy registers to registers as if all at once; r0 is free for breaking cycles.

@@ -10,7 +10,7 @@ from tracebee.language.codegen.optimize import optimize
 from tracebee.language.lower import expressions, statements
 from tracebee.language.lower.build import Build
 from tracebee.language.lower.lowering import Lowering, settle_stride
-from tracebee.spec.objects import ObjectSpec, ProbeSpec, ProgramSpec, Schema
+from tracebee.spec.objects import ObjectSpec, ProgramSpec, Schema
 
 if TYPE_CHECKING:
     from tracebee.language.compile import Compilation
@@ -42,8 +42,7 @@ def generate_object(compilation: Compilation) -> None:
     maps = tuple(debug.typed_map(spec, build) for spec in build.map_specs())
     probes = []
     for unit in compilation.units:
-        for number, point in enumerate(unit.points):
-            probes.append(ProbeSpec(point.name, unit.name, point.attach, number))
+        probes += unit.kind.probes(unit)
     schema = Schema(tuple(build.events), build.map_infos(), tuple(build.strings), tuple(build.probe_names))
     compilation.spec = ObjectSpec(tuple(programs), maps, tuple(probes), schema, debug.to_bytes())
 
@@ -67,8 +66,11 @@ def finish(
     emitter = Emitter(compilation.machine.feature("isa_v4"))
     for number, function in enumerate(functions):
         settle_stride(function, build.scratch_bytes)
+        if compilation.options.keep_stages:
+            compilation.lowered.append(function.dump())
         optimize(function)
-        compilation.functions.append(function)
+        if compilation.options.keep_stages:
+            compilation.optimized.append(function.dump())
         emitter.function(function, is_main=number == 0)
     stack = sum((function.frame_size + 31) // 32 * 32 for function in functions)
     if stack > MAX_STACK:
@@ -84,7 +86,7 @@ def finish(
         unit.kind.program_type,
         insns,
         compilation.config.text("license"),
-        unit.kind.expected_attach_type,
+        unit.kind.attach_type(unit),
         unit.kind.attach_to(unit),
         func_info=func_info,
         line_info=line_info,

@@ -85,6 +85,7 @@ class Build:
         self.stack_entries = 0
         self.uses_ring = False
         self.report_failures = False
+        self.clock_map = ""
         self.inference: Inference
 
     # --- things that code refers to by number

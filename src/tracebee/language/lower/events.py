@@ -9,9 +9,10 @@ from tracebee.language.ir import Address, MapHandle, MapSpot, Reg
 from tracebee.language.lower import memory
 from tracebee.spec.events import HelperFailed, Layout, RuntimeWarning, Slot
 from tracebee.spec.objects import GLOBALS_MAP, RING_MAP, Globals
-from tracebee.spec.types import INT64, Str, Type, align_up
+from tracebee.spec.types import INT64, Buffer, Str, Type, align_up
 
 if TYPE_CHECKING:
+    from tracebee.language.ir import Operand
     from tracebee.language.lower.lowering import Lowering
     from tracebee.language.source import Span
     from tracebee.spec.events import Action
@@ -38,7 +39,7 @@ def lay_out(types: list[Type]) -> Layout:
     offset = HEADER
     slots = []
     for type_ in types:
-        dynamic = isinstance(type_, Str) and type_.capacity > INLINE_TEXT
+        dynamic = isinstance(type_, Str | Buffer) and type_.capacity > INLINE_TEXT
         alignment = 4 if dynamic else type_.align
         offset = align_up(offset, alignment)
         slots.append(Slot(type_, offset, dynamic))
@@ -86,7 +87,8 @@ def send_varying(low: Lowering, number: int, layout: Layout, nodes: list[tree.Ex
     from tracebee.language.lower import expressions, strings
 
     with low.branch_scope():
-        room = align_up(layout.size, 8) + sum(slot.type.size for slot in layout.slots if slot.dynamic)
+        # A byte more for each: some helpers write a NUL behind what they write.
+        room = align_up(layout.size, 8) + sum(slot.type.size + 1 for slot in layout.slots if slot.dynamic)
         record = low.memory(room, on_stack=False)
         total: object = layout.size
         for node, slot in zip(nodes, layout.slots, strict=True):
@@ -95,15 +97,21 @@ def send_varying(low: Lowering, number: int, layout: Layout, nodes: list[tree.Ex
                 continue
             with low.temporaries():
                 to = Address(low.register(low.alu("+", low.pointer(record), total)), 0)  # type: ignore[arg-type]
-                length = strings.append(low, node, to, slot.type.size)
+                assert isinstance(slot.type, Str | Buffer)
+                length = strings.append(low, node, to, slot.type.capacity)
                 low.store(record.plus(slot.offset), length, 4)
                 total = low.alu("+", total, length)  # type: ignore[arg-type]
         low.store(record, number, 4)
-        result = low.call("ringbuf_output", MapHandle(RING_MAP), low.pointer(record), total, 0)  # type: ignore[arg-type]
-        sent = low.label("sent")
-        low.branch("==", result, 0, sent)
-        count_lost(low)
-        low.place_label(sent)
+        output(low, record, total)  # type: ignore[arg-type]
+
+
+def output(low: Lowering, record: Address, size: Operand) -> None:
+    """Copy a record that was built elsewhere into the ring buffer."""
+    result = low.call("ringbuf_output", MapHandle(RING_MAP), low.pointer(record), size, 0)
+    sent = low.label("sent")
+    low.branch("==", result, 0, sent)
+    count_lost(low)
+    low.place_label(sent)
 
 
 def count_lost(low: Lowering) -> None:

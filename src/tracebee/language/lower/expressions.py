@@ -75,6 +75,10 @@ def _value(low: Lowering, node: tree.Expression) -> Operand:
             return block_value(low, node)
         case tree.SizeOf() | tree.OffsetOf():
             return constant_of(low, node)
+    if isinstance(node, tree.Member) and isinstance(node.operand, tree.Call) and node.operand.name == "args":
+        found = low.unit.kind.member_value(low, node.name)
+        if found is not None:
+            return found
     place = places.find_place(low, node)
     assert place is not None, node
     return places.load(low, place)

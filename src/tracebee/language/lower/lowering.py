@@ -29,6 +29,8 @@ from tracebee.language.ir import (
     Store,
 )
 from tracebee.language.lower.build import SCRATCH_MAP, cpu_slots
+from tracebee.language.tree import Call as CallNode
+from tracebee.language.tree import walk
 from tracebee.records import Mutable
 from tracebee.spec.types import align_up
 
@@ -91,6 +93,7 @@ class Lowering:
         self.variables: dict[Scratch, Reg | Address] = {}
         self.variable_levels: dict[Scratch, int] = {}
         self.return_flag: Address | None = None
+        self._mentions: dict[str, int] | None = None
         self.here = self._begin(Function(unit.name), None)
         self.here.context = self.here.function.parameters[0]
         self.here.return_label = self.label("done")
@@ -297,6 +300,24 @@ class Lowering:
         self.here.floor = self.here.depth
         self.scratch_floor = self.scratch_depth
         return address
+
+    def mentions(self, builtin: str) -> int:
+        """How often the probe calls a built-in, as written."""
+        if self._mentions is None:
+            found: dict[str, int] = {}
+            for part in (self.unit.probe.predicate, self.unit.probe.body):
+                for node in walk(part) if part is not None else ():
+                    if isinstance(node, CallNode):
+                        found[node.name] = found.get(node.name, 0) + 1
+            self._mentions = found
+        return self._mentions.get(builtin, 0)
+
+    def load_register(self, name: str) -> Reg:
+        """A register of the processor as it was at the probe, from the struct pt_regs that the context starts with."""
+        offset = self.machine.arch.registers[name]
+        found = self.fact(f"register {name}", lambda: self.load(Address(self.ctx(), offset), 8))
+        assert type(found) is Reg
+        return found
 
     def scratch_base(self) -> Reg:
         """The register with this CPU's part of the scratch memory; set at the top of the function."""

@@ -268,7 +268,7 @@ def _keyed_element(low: Lowering, node: tree.MapAccess, plan: MapPlan, end: str)
 def read_aggregation(low: Lowering, node: tree.MapAccess) -> Operand:
     """The number that an aggregation stands for, over all CPUs."""
     plan = plan_of(low, node)
-    if not low.machine.feature("lookup_percpu_elem"):
+    if not low.machine.feature("map_lookup_percpu_elem"):
         low.context.diagnostics.fail(
             "reading an aggregation inside a probe needs the helper map_lookup_percpu_elem (Linux 5.19)",
             node.span,

@@ -49,20 +49,10 @@ def zero(low: Lowering, to: Address, size: int) -> None:
         low.call("probe_read_kernel", low.pointer(to), size, MapSpot("zeros", 0))
 
 
-def zero_tail(low: Lowering, to: Address, start: Operand, size: int) -> None:
-    """Clear from byte `start`, which the verifier knows to be at most `size`, up to `size`."""
-    if type(start) is int:
-        if start < size:
-            zero(low, to.plus(start), size - start)
-        return
-    low.build.zeros(size)
-    rest = low.alu("-", size, start)
-    end = low.label("cleared")
-    low.branch("==", rest, 0, end)
-    # The verifier does not connect start and rest, so the place is computed from the end.
-    masked = bounded(low, rest, size)
-    low.call("probe_read_kernel", low.alu("+", low.pointer(to), start), masked, MapSpot("zeros", 0))
-    low.place_label(end)
+def zero_tail(low: Lowering, to: Address, start: int, size: int) -> None:
+    """Clear from byte `start` up to `size`."""
+    if start < size:
+        zero(low, to.plus(start), size - start)
 
 
 def bounded(low: Lowering, value: Operand, limit: int) -> Operand:

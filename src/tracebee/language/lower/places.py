@@ -203,8 +203,21 @@ def load(low: Lowering, place: Place) -> Operand:
     if place.bits:
         return load_bitfield(low, place)
     if place.is_direct:
-        return low.load(place.address, size, signed)
+        value = low.load(place.address, size, signed)
+        if isinstance(type_, Pointer) and place.space == "bpf" and low.unit.kind.nullable_pointers:
+            return tested_pointer(low, value)
+        return value
     return memory.read_scalar(low, place.space, place.address, size, signed)
+
+
+def tested_pointer(low: Lowering, pointer: Reg) -> Reg:
+    """A pointer of the context that the verifier has seen tested: with a null pointer it allows no arithmetic."""
+    result = low.move(pointer)
+    usable = low.label("usable")
+    low.branch("!=", result, 0, usable)
+    low.set(result, 0)
+    low.place_label(usable)
+    return result
 
 
 def load_bitfield(low: Lowering, place: Place) -> Operand:

@@ -13,6 +13,7 @@ from tracebee.language.rules import is_signed
 from tracebee.spec.types import INT64, UINT64, Aggregation, Int, Pointer, Void
 
 if TYPE_CHECKING:
+    from tracebee.language.lower.build import MapPlan
     from tracebee.language.lower.lowering import Lowering
     from tracebee.language.scratch import Scratch
 
@@ -121,10 +122,16 @@ def let(low: Lowering, node: tree.Let) -> None:
     binding = node.variable.binding
     if isinstance(binding.type, Void):
         return
-    home = declare(low, binding)
     if node.value is not None:
         assign_variable(low, node.variable, node.value)
-    elif isinstance(home, Reg):
+    else:
+        declare_zero(low, binding)
+
+
+def declare_zero(low: Lowering, binding: Scratch) -> None:
+    """Give a variable its place and the value zero."""
+    home = declare(low, binding)
+    if isinstance(home, Reg):
         low.set(home, 0)
     else:
         memory.zero(low, home, binding.type.size)
@@ -317,6 +324,21 @@ def for_map(low: Lowering, node: tree.ForMap) -> None:
         else:
             low.add(Return(None, 1))
         low.place_label(proceed)
+
+
+def count_elements(low: Lowering, plan: MapPlan, node: tree.Node) -> Reg:
+    """The number of elements of a map: what bpf_for_each_map_elem gives when nothing stops it."""
+    if not low.machine.feature("for_each_map_elem"):
+        low.context.diagnostics.fail(
+            "counting the keys of a map needs the helper for_each_map_elem (Linux 5.13)", node.span
+        )
+    name = f"{low.unit.name}_next"
+    if all(function.name != name for function in low.functions):
+        body = Function(name, ("map", "key", "value", "frame"))
+        body.span = node.span
+        low.begin_callback(body)
+        body.add(Return(None, 0))
+    return low.call("for_each_map_elem", MapHandle(plan.spec.name), FunctionHandle(name), 0, 0)
 
 
 def prepare_captures(low: Lowering, node: tree.ForMap, outer: Activation) -> None:

@@ -14,7 +14,7 @@ from tracebee.language.ir import FRAME, Address, MapSpot, Reg
 from tracebee.language.lower import memory, places
 from tracebee.language.lower.build import RODATA_MAP
 from tracebee.records import Frozen
-from tracebee.spec.types import Named, Str, Type
+from tracebee.spec.types import Buffer, Named, Str, Type
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -106,11 +106,13 @@ def store_call(low: Lowering, node: tree.Call, type_: Str, to: Address) -> None:
         return
     builtin = find_builtin(node.name)
     assert builtin is not None
-    length = builtin.text(low, node, to, type_.capacity)
-    if length is None:
+    if builtin.pads_text:
+        builtin.text(low, node, to, type_.capacity)
         memory.zero_tail(low, to, capacity_of(node.type), type_.capacity)
-    else:
-        memory.zero_tail(low, to, length, type_.capacity)
+        return
+    # Not the tail afterwards: the verifier would have to see that start and length add up to the size.
+    memory.zero(low, to, type_.capacity)
+    builtin.text(low, node, to, type_.capacity)
 
 
 def store_place(low: Lowering, place: Place, type_: Str, to: Address) -> None:
@@ -121,25 +123,27 @@ def store_place(low: Lowering, place: Place, type_: Str, to: Address) -> None:
         memory.zero_tail(low, to, size, type_.capacity)
     else:
         # A character array elsewhere need not be clean behind its NUL.
-        length = read_string(low, to, place.space, place.address, size)
-        memory.zero_tail(low, to, length, type_.capacity)
+        memory.zero(low, to, type_.capacity)
+        read_string(low, to, place.space, place.address, size)
 
 
-def read_string(low: Lowering, to: Address, space: str, source: Address, size: Operand) -> Operand:
+def read_string(
+    low: Lowering, to: Address, space: str, source: Address, size: Operand, exact: bool = False
+) -> Operand:
     """Read a NUL-terminated string of up to `size` bytes into as many bytes; returns its length.
 
     The kernel's helpers write size - 1 characters and a NUL.  Where they hit that limit, the last byte is read
-    by itself: it is a NUL, or the sign that there is more.
+    by itself, unless `exact`: it is a NUL, or the sign that there is more.
     """
     low.store(to, 0, 1)
     helper = memory.STRING_READERS[space]
     got = low.call(helper, low.pointer(to), size, low.pointer(source))
     memory.warn_if_failed(low, helper, got)
     length = low.reg("length")
-    empty, short, end = low.label("empty"), low.label("short"), low.label("read")
+    empty, end = low.label("empty"), low.label("read")
     low.branch("s<=", got, 0, empty)
     low.set(length, low.alu("-", got, 1))
-    if type(size) is int:
+    if type(size) is int and not exact:
         low.branch("!=", got, size, end)
         last = low.alu("+", low.pointer(to), size - 1)
         with low.branch_scope():
@@ -150,7 +154,6 @@ def read_string(low: Lowering, to: Address, space: str, source: Address, size: O
     low.jump(end)
     low.place_label(empty)
     low.set(length, 0)
-    low.place_label(short)
     low.place_label(end)
     return length
 
@@ -183,11 +186,14 @@ def text_of(low: Lowering, node: tree.Expression) -> Text:
         return named_text(low, node)
     if isinstance(node, tree.Call):
         capacity = capacity_of(node.type)
-        to = low.memory(capacity)
         builtin = find_builtin(node.name)
         assert builtin is not None
-        padded = builtin.text(low, node, to, capacity) is None
-        return Text(to, capacity, padded)
+        home = builtin.home(low, node)
+        if home is not None:
+            return Text(home, capacity, True)
+        to = low.memory(capacity)
+        builtin.text(low, node, to, capacity)
+        return Text(to, capacity, builtin.pads_text)
     place = places.find_place(low, node)
     if place is not None and place.is_direct:
         return Text(place.address, place.type.size, place.space == "bpf")
@@ -200,8 +206,21 @@ def text_of(low: Lowering, node: tree.Expression) -> Text:
     return Text(to, capacity, True)
 
 
+def append_literal(low: Lowering, literal: bytes, to: Address) -> int:
+    """Put constant text at an address; its length."""
+    memory.store_bytes(low, to, literal + b"\0")
+    return len(literal)
+
+
+def indexable_address(low: Lowering, text: Text) -> Address:
+    """Where a string lies, in memory that may be indexed by a variable."""
+    return Address(indexable(low, text), 0)
+
+
 def append(low: Lowering, node: tree.Expression, to: Address, capacity: int) -> Operand:
-    """Put a string at the end of a record; returns its length in bytes, at most `capacity`, without a NUL."""
+    """Put a string, or a buffer's bytes, at the end of a record; how many bytes, at most `capacity`."""
+    if isinstance(node.type, Buffer):
+        return append_buffer(low, node, to, capacity)
     literal = constant_text(low, node)
     if literal is not None:
         data = literal[:capacity]
@@ -211,7 +230,7 @@ def append(low: Lowering, node: tree.Expression, to: Address, capacity: int) -> 
         builtin = find_builtin(node.name)
         assert builtin is not None
         length = builtin.text(low, node, to, capacity)
-        if length is not None:
+        if not builtin.pads_text:
             return length
         return terminated_length(low, to, capacity_of(node.type))
     if not isinstance(node, tree.Call):
@@ -221,6 +240,19 @@ def append(low: Lowering, node: tree.Expression, to: Address, capacity: int) -> 
             return read_string(low, to, space, place.address, min(capacity, place.type.size))
     store(low, node, Str(capacity), to)
     return terminated_length(low, to, capacity)
+
+
+def append_buffer(low: Lowering, node: tree.Expression, to: Address, capacity: int) -> Operand:
+    """Put the bytes of a buffer at the end of a record; how many."""
+    if isinstance(node, tree.Call):
+        builtin = find_builtin(node.name)
+        assert builtin is not None
+        length: Operand = builtin.append(low, node, to, capacity)  # type: ignore[attr-defined]
+        return length
+    place = places.local(low, places.any_place(low, node))
+    length = memory.bounded(low, low.load(place.address, 4), capacity)
+    low.call("probe_read_kernel", low.pointer(to), length, place.address.plus(Buffer.HEADER))
+    return length
 
 
 def terminated_length(low: Lowering, address: Address, capacity: int) -> Operand:

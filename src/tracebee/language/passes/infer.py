@@ -643,6 +643,7 @@ class Inference:
         from tracebee.language.passes.fold import fold
 
         holder = tree.ExpressionStatement(node.span, node.condition)
+        tree.rewrite(holder, self._answered)
         fold(holder, self.context.diagnostics)
         node.condition = holder.value
         if not isinstance(node.condition, tree.Truth | tree.Number):
@@ -651,6 +652,18 @@ class Inference:
         if node.condition.value:
             return self.visit(node.then)
         return VOID if node.otherwise is None else self.visit(node.otherwise)
+
+    def _answered(self, node: tree.Node) -> tree.Node:
+        """A question about types, replaced by its answer."""
+        if isinstance(node, tree.Call):
+            answer = getattr(find_builtin(node.name), "answer", None)
+            if answer is not None:
+                return tree.Truth(node.span, answer(self, node))
+        if isinstance(node, tree.Member) and isinstance(node.operand, tree.TypeInfo):
+            base, full = self.type_info(node.operand)
+            text = base if node.name == "base_type" else full
+            return tree.Text(node.span, text.encode())
+        return node
 
     # --- types as values
 

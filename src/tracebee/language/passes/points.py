@@ -10,6 +10,8 @@ from tracebee.language import tree
 from tracebee.language.diagnostics import nearest
 from tracebee.language.probes import KINDS, get_kind, kind_name
 from tracebee.language.probes.base import Point, ProbeKind, Unit, Uses
+from tracebee.language.probes.tracepoint import FEW, is_syscall_event, lower_syscalls
+from tracebee.spec.objects import Tracepoint
 
 if TYPE_CHECKING:
     from tracebee.language.compile import Compilation
@@ -21,8 +23,7 @@ def make_units(compilation: Compilation) -> list[Unit]:
     context = compilation.context
     keep = _filter(compilation.options.probe_filter)
     modes = compilation.options.modes
-    units: list[Unit] = []
-    total = 0
+    expanded: list[tuple[tree.Probe, list[tuple[ProbeKind, Point]]]] = []
     for probe in compilation.program.probes:
         points: list[tuple[ProbeKind, Point]] = []
         for attach_point in probe.points:
@@ -41,9 +42,9 @@ def make_units(compilation: Compilation) -> list[Unit]:
         ]
         if modes:
             points = [pair for pair in points if pair[0].name in (*modes, "begin", "end")]
-        total += len(points)
-        units += group(probe, points, context, len(units))
+        expanded.append((probe, points))
     context.diagnostics.stop_if_errors()
+    total = sum(len(points) for _, points in expanded)
     limit = context.config.number("max_probes")
     if total > limit:
         context.diagnostics.fail(
@@ -52,9 +53,19 @@ def make_units(compilation: Compilation) -> list[Unit]:
             "You can increase the limit through the max_probes config or the BPFTRACE_MAX_PROBES environment "
             "variable, but BE CAREFUL since a high number of probes attached can cause your system to crash.",
         )
-    if not units:
+    if not total:
         context.diagnostics.fail("No probes to attach", None)
+    lower = many_syscalls(expanded)
+    units: list[Unit] = []
+    for probe, points in expanded:
+        units += group(probe, lower_syscalls(points, context) if lower else points, context, len(units))
     return units
+
+
+def many_syscalls(expanded: list[tuple[tree.Probe, list[tuple[ProbeKind, Point]]]]) -> bool:
+    """Whether the script has more than a few tracepoints of system calls."""
+    places = (point.attach for _, points in expanded for _, point in points)
+    return sum(isinstance(place, Tracepoint) and is_syscall_event(place) for place in places) > FEW
 
 
 def _filter(pattern: str):  # type: ignore[no-untyped-def]
@@ -155,6 +166,8 @@ def group(
         # Each unit infers and binds for itself.
         unit.probe = tree.clone(probe)
     for unit in units:
+        unit.context = context
+        unit.multi_links = len(unit.points) > 1 and context.machine.feature("uprobe_multi")
         if uses.arguments:
             unit.arguments = unit.kind.arguments(unit.points[0], context)
     return units

@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from tracebee.records import Frozen, Mutable
-from tracebee.spec.types import Int, Struct, Type
+from tracebee.spec.objects import ProbeSpec, RunOnce
+from tracebee.spec.types import Struct, Type
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from tracebee.language import tree
     from tracebee.language.config import Config
     from tracebee.language.diagnostics import Diagnostics
+    from tracebee.language.ir import Address, Operand
     from tracebee.language.lower.lowering import Lowering
     from tracebee.language.machine import Machine
     from tracebee.language.source import Span
@@ -46,7 +48,7 @@ class Expansion(Mutable):
     diagnostics: Diagnostics
     pid: int = 0
     unsafe: bool = False
-    listing: bool = False
+    uses_user_symbols: bool = False
 
 
 class Uses(Frozen):
@@ -71,6 +73,8 @@ class Unit(Mutable):
     name: str
     first_probe_id: int = 0
     arguments: Struct | None = None
+    context: Expansion | None = None
+    multi_links: bool = False
 
 
 class ProbeKind:
@@ -128,7 +132,46 @@ class ProbeKind:
         return None
 
     has_registers = False
-    """Whether the context is a struct pt_regs, so that reg() works."""
+    """Whether the context starts with a struct pt_regs, so that reg() works."""
+
+    string_space = ""
+    """The address space in which str() looks for a plain number."""
+
+    nullable_pointers = False
+    """Whether pointers in the context may be null, which the verifier wants to see tested."""
+
+    skipped_frames = 0
+    """Innermost kernel frames that are the tracing itself and are left out of stacks."""
+
+    def no_arguments_reason(self, unit: Unit) -> tuple[str, str]:
+        """Message and hint for a script that uses `args` where there is none."""
+        return (
+            "The args builtin can only be used with tracepoint, rawtracepoint, fentry/fexit, and uprobe probes "
+            f"({'special' if isinstance(unit.points[0].attach, RunOnce) else self.name} used here)",
+            "",
+        )
+
+    def no_argument_reason(self, number: int) -> str:
+        """Message for a script that uses ``argN`` where there is none."""
+        return f"The arg{number} builtin can only be used with 'kprobes', 'uprobes' and 'usdt' probes"
+
+    def context_type(self, unit: Unit, context: Expansion) -> Type | None:
+        """The type of `ctx`, or None where it cannot be used."""
+        return None
+
+    def user_symbol_size(self, unit: Unit, name: str, context: Expansion) -> int | None:
+        """The size of a variable of the traced program; -1 if there is none, None where uaddr() makes no sense."""
+        return None
+
+    def attach_type(self, unit: Unit) -> str:
+        """The expected attach type that the program is loaded with."""
+        return self.expected_attach_type
+
+    def probes(self, unit: Unit) -> list[ProbeSpec]:
+        """What has to be attached for a unit, in order."""
+        return [
+            ProbeSpec(point.name, unit.name, point.attach, number) for number, point in enumerate(unit.points)
+        ]
 
     def attach_to(self, unit: Unit) -> str:
         """The kernel function or type that loading the program needs, or an empty string."""
@@ -143,6 +186,23 @@ class ProbeKind:
         """A Place (see lower.places) with the member of `args`."""
         raise NotImplementedError
 
+    def member_value(self, low: Lowering, member: str) -> Operand | None:
+        """The number that a member of `args` is, where it is at hand; None to read it from its place."""
+        return None
+
+    def store_arguments(self, low: Lowering, call: tree.Call, to: Address) -> None:
+        """Put all of `args` at an address, member by member."""
+        from tracebee.language.lower import expressions
+
+        type_ = call.type
+        assert isinstance(type_, Struct)
+        for field in type_.fields:
+            expressions.store_place(low, self.load_member(low, field.name), field.type, to.plus(field.offset))
+
+    def load_user_symbol(self, low: Lowering, name: str) -> Any:
+        """A register with the address of a variable of the traced program."""
+        raise NotImplementedError
+
     def load_argument(self, low: Lowering, number: int) -> Any:
         """A register with ``argN``."""
         raise NotImplementedError
@@ -154,9 +214,6 @@ class ProbeKind:
     def load_probe_id(self, low: Lowering) -> Any:
         """A register or constant with the number of the point among the unit's."""
         return 0
-
-
-UINT64_ARGUMENT = Int(8, True)
 
 
 def no_match(kind: ProbeKind, target: str, span: Span, context: Expansion) -> None:

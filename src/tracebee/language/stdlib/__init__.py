@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tracebee.language import tree
 
 NAMES = {
-    "base": frozenset(("assert", "static_assert")),
+    "base": frozenset(("assert", "static_assert", "ppid", "pcomm", "leader_tid", "leader_comm")),
 }
 _parsed: dict[str, list[tree.Macro]] = {}
 

@@ -1,0 +1,5 @@
+"""``python -m tracebee``."""
+
+from tracebee.cli.main import run
+
+run()

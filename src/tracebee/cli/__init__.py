@@ -1,0 +1,10 @@
+"""The command line: a module for each command, and the only room that prints.
+
+main      finds the command; the border at which errors become messages
+trace     run a script (the default command)
+listing   -l: probes and types
+info      --info: what this kernel can
+dump      -d: a script at the stages of its compilation
+output    standard output and error
+usage     the help text
+"""

@@ -1,0 +1,114 @@
+"""Finds the command, and turns errors into messages: no user ever sees a traceback of ours for their mistake."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, NoReturn
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+COMMANDS: dict[str, str] = {}
+"""Commands by their first word, and the module that runs each; without one of them, a script is run."""
+
+FAILURE = 1
+
+
+def run() -> NoReturn:
+    """The entry point of the ``tracebee`` command."""
+    status = main(sys.argv[1:])
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        pass
+    # What is left to tear down is memory, which the kernel does faster.
+    os._exit(status)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run a command line; the exit status."""
+    from tracebee.errors import InternalError, TracebeeError
+
+    try:
+        return dispatch(list(arguments))
+    except BrokenPipeError:
+        _silence_stdout()
+        return 0
+    except KeyboardInterrupt:
+        return 130
+    except InternalError as error:
+        report(f"ERROR: internal error: {error}", error.hint)
+        return FAILURE
+    except TracebeeError as error:
+        report(message_of(error), error.hint)
+        return FAILURE
+    except OSError as error:
+        report(f"ERROR: {error}", "")
+        return FAILURE
+    except MemoryError:
+        report("ERROR: out of memory", "")
+        return FAILURE
+
+
+def dispatch(arguments: list[str]) -> int:
+    """Run the command that the first word names."""
+    if not arguments:
+        from tracebee.cli.usage import USAGE
+
+        print(USAGE, end="")
+        return 0
+    if arguments[0] in ("-V", "--version"):
+        from tracebee._version import VERSION
+
+        print(f"tracebee v{VERSION}")
+        return 0
+    if arguments[0] in ("-h", "--help"):
+        from tracebee.cli.usage import USAGE
+
+        print(USAGE, end="")
+        return 0
+    module = COMMANDS.get(arguments[0])
+    if module is not None:
+        from importlib import import_module
+
+        status: int = import_module(f"tracebee.cli.{module}").run(arguments[1:])
+        return status
+    from tracebee.cli.trace import run as trace
+
+    return trace(arguments)
+
+
+def message_of(error: Exception) -> str:
+    """The text of an error for a person."""
+    from tracebee.errors import SourceError, VerifierError
+
+    if isinstance(error, SourceError):
+        return str(error)
+    if isinstance(error, VerifierError):
+        from tracebee.cli.refusal import describe_refusal
+
+        return describe_refusal(error)
+    text = str(error)
+    return f"ERROR: {text}" if text else ""
+
+
+def report(message: str, hint: str) -> None:
+    """Write a message and a hint to standard error."""
+    lines = [line for line in (message, f"HINT: {hint}" if hint else "") if line]
+    try:
+        sys.stdout.flush()
+        data = ("\n".join(lines) + "\n").encode("utf-8", "surrogateescape")
+        sys.stderr.buffer.write(data)
+        sys.stderr.buffer.flush()
+    except (BrokenPipeError, ValueError):
+        pass
+
+
+def _silence_stdout() -> None:
+    """Standard output is gone: keep the interpreter from complaining about it at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,342 @@
+"""The default command: run a script."""
+
+from __future__ import annotations
+
+import os
+import sys
+from getopt import GetoptError, gnu_getopt
+from typing import TYPE_CHECKING
+
+from tracebee.errors import TargetError, UsageError
+from tracebee.records import Mutable
+
+if TYPE_CHECKING:
+    from tracebee.language.compile import Compilation
+    from tracebee.language.compile import Options as CompileOptions
+    from tracebee.language.source import Source
+    from tracebee.session.machine import LiveMachine
+
+SHORT = "e:lc:p:o:f:B:I:d:vqkhV"
+LONG = [
+    "unsafe",
+    "no-warnings",
+    "warnings",
+    "dry-run",
+    "info",
+    "version",
+    "help",
+    "fmt",
+    "test",
+    "bench",
+    "quiet",
+    "list",
+    "verbose",
+    "usdt-file-activation",
+    "cmd=",
+    "pid=",
+    "output=",
+    "include=",
+    "mode=",
+    "debug=",
+    "no-feature=",
+    "probe-filter=",
+    "traceable-functions=",
+    "debuginfo=",
+    "dwarf-pid=",
+    "backend=",
+]
+LONG_TO_SHORT = {
+    "--cmd": "-c",
+    "--pid": "-p",
+    "--output": "-o",
+    "--quiet": "-q",
+    "--list": "-l",
+    "--verbose": "-v",
+    "--warnings": "-k",
+    "--debug": "-d",
+}
+NOTIFY = "__BPFTRACE_NOTIFY_PROBES_ATTACHED"
+
+
+class Arguments(Mutable):
+    """The command line, taken apart."""
+
+    program: str | None = None
+    words: list[str] = []
+    listing: bool = False
+    verbose: bool = False
+    command: str | None = None
+    pid: int = 0
+    output: str = ""
+    format: str = "text"
+    buffering: str = "line"
+    quiet: bool = False
+    report_failures: bool = False
+    warnings: bool = True
+    unsafe: bool = False
+    dry_run: bool = False
+    info: bool = False
+    reformat: bool = False
+    stages: list[str] = []
+    include_paths: list[str] = []
+    includes: list[str] = []
+    disabled: list[str] = []
+    probe_filter: str = ""
+    mode: str = ""
+
+
+def parse_arguments(words: list[str]) -> Arguments:
+    """Take a command line apart.  Raises UsageError."""
+    behind: list[str] = []
+    if "--" in words:
+        at = words.index("--")
+        words, behind = words[:at], words[at:]
+    try:
+        options, rest = gnu_getopt(words, SHORT, LONG)
+    except GetoptError as error:
+        from tracebee.cli.usage import USAGE
+
+        raise UsageError(
+            f"{error.msg}\n\n{USAGE.partition('OPTIONS:')[0].strip()}", "tracebee --help"
+        ) from None
+    parsed = Arguments(None, rest + behind)
+    parsed.stages, parsed.include_paths, parsed.includes, parsed.disabled = [], [], [], []
+    for name, value in options:
+        _take(parsed, LONG_TO_SHORT.get(name, name), value)
+    return parsed
+
+
+def _take(parsed: Arguments, name: str, value: str) -> None:
+    match name:
+        case "-e":
+            parsed.program = value
+        case "-l":
+            parsed.listing = True
+        case "-v":
+            parsed.verbose = True
+        case "-c":
+            parsed.command = value
+        case "-p":
+            parsed.pid = parse_pid(value)
+        case "-o":
+            parsed.output = value
+        case "-f":
+            parsed.format = value
+        case "-B":
+            parsed.buffering = value
+        case "-q":
+            parsed.quiet = True
+        case "-k":
+            parsed.report_failures = True
+        case "--no-warnings":
+            parsed.warnings = False
+        case "--unsafe":
+            parsed.unsafe = True
+        case "--dry-run":
+            parsed.dry_run = True
+        case "--info":
+            parsed.info = True
+        case "--fmt":
+            parsed.reformat = True
+        case "-d":
+            parsed.stages.append(value)
+        case "-I":
+            parsed.include_paths.append(value)
+        case "--include":
+            parsed.includes.append(value)
+        case "--no-feature":
+            parsed.disabled += value.split(",")
+        case "--probe-filter":
+            parsed.probe_filter = value
+        case "--test" | "--bench":
+            parsed.mode = name.removeprefix("--")
+        case "--mode":
+            parsed.mode = value
+        case "-h" | "--help" | "-V" | "--version":
+            raise UsageError(f"{name} stands alone")
+        case "--backend":
+            if value not in ("auto", "kernel"):
+                raise UsageError(f"unknown backend: {value}", "the only backend so far is kernel")
+
+
+def parse_pid(text: str) -> int:
+    """A process id.  Raises UsageError."""
+    digits = text[: next((i for i, char in enumerate(text) if not char.isdigit()), len(text))]
+    if not digits:
+        raise UsageError(f"Failed to parse pid: invalid integer: {text}")
+    if digits != text:
+        raise UsageError(f"Failed to parse pid: invalid trailing bytes: {text}")
+    pid = int(text)
+    # PID_MAX_LIMIT, include/linux/threads.h
+    if not 1 <= pid <= 1 << 22:
+        raise UsageError(f"Pid out of range: {pid}")
+    return pid
+
+
+def read_source(arguments: Arguments) -> tuple[Source, list[str]]:
+    """The program, and the words that are its parameters.  Raises UsageError."""
+    from tracebee.language.source import Source
+
+    words = list(arguments.words)
+    if arguments.program is not None:
+        return Source("stdin", arguments.program), words
+    if not words or words[0] == "--":
+        raise UsageError("USAGE: filename or -e 'program' required.")
+    name = words.pop(0)
+    try:
+        if name == "-":
+            data = sys.stdin.buffer.read()
+            name = "stdin"
+        else:
+            with open(name, "rb") as file:
+                data = file.read()
+    except OSError as error:
+        raise UsageError(f"failed to open file '{name}': {error.strerror}") from None
+    return Source(name, decode_source(name, data)), words
+
+
+def decode_source(name: str, data: bytes) -> str:
+    """The text of a script file, which must be UTF-8.  Raises UsageError with the place that is not."""
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        column = error.start - (data.rfind(b"\n", 0, error.start) + 1) + 1
+        raise UsageError(
+            f"{name}:{line}:{column}: the script is not valid UTF-8 (byte 0x{data[error.start]:02x})",
+            "save it as UTF-8, or write the byte as \\xNN in a string",
+        ) from None
+
+
+def compile_options(arguments: Arguments, words: list[str]) -> CompileOptions:
+    from tracebee.language.compile import Options
+    from tracebee.language.passes.parameters import split_parameters
+
+    return Options(
+        parameters=split_parameters(words),
+        environment=os.environ,
+        pid=arguments.pid,
+        unsafe=arguments.unsafe,
+        report_failures=arguments.report_failures,
+        include_paths=tuple(arguments.include_paths),
+        includes=tuple(arguments.includes),
+        probe_filter=arguments.probe_filter,
+        modes=frozenset((arguments.mode,)) if arguments.mode in ("test", "bench") else frozenset(),
+        keep_stages=bool(arguments.stages),
+    )
+
+
+def make_machine(arguments: Arguments) -> LiveMachine:
+    from tracebee.kernel.features import FEATURES, Features
+    from tracebee.session.machine import LiveMachine
+
+    for name in arguments.disabled:
+        if name not in FEATURES:
+            from tracebee.language.diagnostics import nearest
+
+            raise UsageError(f"unknown feature: {name}", nearest(name, FEATURES))
+    return LiveMachine(Features(arguments.disabled))
+
+
+def run(words: list[str]) -> int:
+    """Run the command line; the exit status."""
+    arguments = parse_arguments(words)
+    if arguments.info:
+        from tracebee.cli.info import show_info
+
+        return show_info(make_machine(arguments))
+    if arguments.listing:
+        from tracebee.cli.listing import run_listing
+
+        return run_listing(arguments)
+    source, parameters = read_source(arguments)
+    if arguments.reformat:
+        return reformat(source)
+    from tracebee.cli.output import open_output
+    from tracebee.language.compile import compile_script
+
+    check_targets(arguments)
+    output = open_output(arguments.output, arguments.format, arguments.buffering, arguments.quiet)
+    machine = make_machine(arguments)
+    compilation = compile_script(source, machine, compile_options(arguments, parameters))
+    if arguments.warnings:
+        for diagnostic in compilation.warnings:
+            output.warn(diagnostic.render())
+    if arguments.stages:
+        from tracebee.cli.dump import dump_stages
+
+        dump_stages(compilation, arguments.stages, output.write)
+        output.flush()
+    return trace(arguments, compilation, machine, output)
+
+
+def reformat(source: Source) -> int:
+    from tracebee.language.compile import deep_recursion
+    from tracebee.language.diagnostics import Diagnostics
+    from tracebee.language.parser import parse
+    from tracebee.language.printer import format_program
+
+    with deep_recursion():
+        print(format_program(parse(source, Diagnostics())), end="")
+    return 0
+
+
+def check_targets(arguments: Arguments) -> None:
+    """Refuse what could only fail later: a command that is none, a process that is not there."""
+    if arguments.command is not None:
+        from tracebee.session.child import find_executable, split_command
+
+        find_executable(split_command(arguments.command)[0])
+    if arguments.pid and not os.path.isdir(f"/proc/{arguments.pid}"):
+        raise TargetError(f"process {arguments.pid}", "there is no such process")
+
+
+def trace(arguments: Arguments, compilation: Compilation, machine: LiveMachine, output) -> int:  # type: ignore[no-untyped-def]
+    """Load, attach and run a compiled script; the exit status."""
+    from tracebee.session.child import Child
+    from tracebee.session.kernel import KernelBackend
+    from tracebee.session.session import Session
+    from tracebee.syscalls.process import set_name
+
+    set_name("tracebee")
+    spec = compilation.spec
+    assert spec is not None
+    config = compilation.config
+    child = None
+    backend = KernelBackend(
+        spec,
+        machine,
+        pid=arguments.pid,
+        ring_pages=config.number("perf_rb_pages"),
+        log_bytes=max(1 << 16, config.number("log_size")),
+    )
+    try:
+        if arguments.command is not None:
+            child = Child(arguments.command)
+            backend.context.pid = arguments.pid
+            backend.child_pid = child.pid
+        session = Session(
+            spec, backend, config, output, child=child, pid=arguments.pid, warnings=arguments.warnings
+        )
+    except BaseException:
+        backend.close()
+        if child is not None:
+            child.close()
+        raise
+    try:
+        if arguments.mode in ("test", "bench"):
+            from tracebee.cli.runs import run_probes
+
+            return run_probes(session, arguments.mode, arguments.format)
+        if arguments.dry_run:
+            session.attach_all()
+            return 0
+        session.start()
+        if os.environ.get(NOTIFY):
+            output.write(f"{NOTIFY}\n")
+            output.flush()
+        status = session.run()
+        output.close()
+        return status
+    finally:
+        session.close()

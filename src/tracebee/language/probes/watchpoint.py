@@ -1,0 +1,56 @@
+"""Hardware breakpoints on data or instructions."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tracebee.language.probes.base import Expansion, Point, ProbeKind
+from tracebee.spec.objects import Breakpoint
+
+if TYPE_CHECKING:
+    from tracebee.language.source import Span
+
+LENGTHS = (1, 2, 4, 8)
+
+
+class WatchpointKind(ProbeKind):
+    name = "watchpoint"
+    aliases = ("w",)
+    forms = ("watchpoint:address:length:mode",)
+    program_type = "PERF_EVENT"
+    has_registers = True
+
+    def expand(self, parts: list[str], span: Span, context: Expansion) -> list[Point]:
+        error = context.diagnostics.error
+        if len(parts) != 3:
+            error(
+                f"watchpoint probe type requires 3 arguments, found {len(parts)}",
+                span,
+                f"write {self.forms[0]}",
+            )
+            return []
+        try:
+            address = int(parts[0], 0)
+            length = int(parts[1], 0)
+        except ValueError:
+            error(f"watchpoint address and length must be numbers: {parts[0]}:{parts[1]}", span)
+            return []
+        mode = parts[2]
+        if length not in LENGTHS:
+            error("watchpoint length must be one of (1,2,4,8)", span)
+            return []
+        if not mode or set(mode) - set("rwx") or len(set(mode)) != len(mode):
+            error("watchpoint mode must be combination of (r,w,x)", span)
+            return []
+        if "x" in mode and mode != "x":
+            error(
+                "watchpoint modes rx, wx and rwx are invalid", span, "watch data with rw, instructions with x"
+            )
+            return []
+        if not 0 < address < 1 << 64:
+            error("watchpoint address is out of range", span)
+            return []
+        if "x" in mode:
+            length = 8  # what the processor asks for (arch/x86/kernel/hw_breakpoint.c); the script's length is ignored
+        name = f"watchpoint:{parts[0]}:{parts[1]}:{mode}"
+        return [Point(name, Breakpoint(address, length, mode))]
