@@ -1,4 +1,4 @@
-"""Finds the command, and turns errors into messages: no user ever sees a traceback of ours for their mistake."""
+"""Finds the command, and turns errors into messages: no mistake of a user's ends in a traceback."""
 
 from __future__ import annotations
 

@@ -20,7 +20,8 @@ BUFFERED = 1 << 16
 class StreamOutput:
     """Text to a descriptor, collected and written batch by batch.
 
-    `mode` is that of -B: "none" and "line" write after each batch of events, "full" when there is much to write.
+    `mode` is that of -B: "none" and "line" write after each batch of events, "full" when there is much to
+    write.
     """
 
     collect: Callable[[Event, tuple[Any, ...]], None] | None = None

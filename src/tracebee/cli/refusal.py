@@ -1,4 +1,4 @@
-"""A program that the kernel refused: the script's line, the end of the verifier's log, and where the whole log is."""
+"""A program that the kernel refused: the script's line, the end of the verifier's log, where all of it is."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def describe_refusal(error: VerifierError) -> str:
 
 
 def last_source_line(log: str) -> str:
-    """The script's line that the verifier quoted last: ``; text @ file:line``, or ``; text`` on older kernels."""
+    """The script's line that the verifier quoted last: ``; text @ file:line``, or else ``; text``."""
     for line in reversed(log.splitlines()):
         text = line.strip()
         if text.startswith("; ") and not text.startswith("; R"):

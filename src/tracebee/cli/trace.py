@@ -8,9 +8,9 @@ from getopt import GetoptError, gnu_getopt
 from typing import TYPE_CHECKING
 
 from tracebee.errors import TargetError, UsageError
-from tracebee.records import Mutable
 
 if TYPE_CHECKING:
+    from tracebee.cli.output import StreamOutput
     from tracebee.language.compile import Compilation
     from tracebee.language.compile import Options as CompileOptions
     from tracebee.language.source import Source
@@ -58,31 +58,32 @@ LONG_TO_SHORT = {
 NOTIFY = "__BPFTRACE_NOTIFY_PROBES_ATTACHED"
 
 
-class Arguments(Mutable):
+class Arguments:
     """The command line, taken apart."""
 
-    program: str | None = None
-    words: list[str] = []
-    listing: bool = False
-    verbose: bool = False
-    command: str | None = None
-    pid: int = 0
-    output: str = ""
-    format: str = "text"
-    buffering: str = "line"
-    quiet: bool = False
-    report_failures: bool = False
-    warnings: bool = True
-    unsafe: bool = False
-    dry_run: bool = False
-    info: bool = False
-    reformat: bool = False
-    stages: list[str] = []
-    include_paths: list[str] = []
-    includes: list[str] = []
-    disabled: list[str] = []
-    probe_filter: str = ""
-    mode: str = ""
+    def __init__(self) -> None:
+        self.program: str | None = None
+        self.words: list[str] = []
+        self.listing = False
+        self.verbose = False
+        self.command: str | None = None
+        self.pid = 0
+        self.output = ""
+        self.format = "text"
+        self.buffering = "line"
+        self.quiet = False
+        self.report_failures = False
+        self.warnings = True
+        self.unsafe = False
+        self.dry_run = False
+        self.info = False
+        self.reformat = False
+        self.stages: list[str] = []
+        self.include_paths: list[str] = []
+        self.includes: list[str] = []
+        self.disabled: list[str] = []
+        self.probe_filter = ""
+        self.mode = ""
 
 
 def parse_arguments(words: list[str]) -> Arguments:
@@ -99,8 +100,8 @@ def parse_arguments(words: list[str]) -> Arguments:
         raise UsageError(
             f"{error.msg}\n\n{USAGE.partition('OPTIONS:')[0].strip()}", "tracebee --help"
         ) from None
-    parsed = Arguments(None, rest + behind)
-    parsed.stages, parsed.include_paths, parsed.includes, parsed.disabled = [], [], [], []
+    parsed = Arguments()
+    parsed.words = rest + behind
     for name, value in options:
         _take(parsed, LONG_TO_SHORT.get(name, name), value)
     return parsed
@@ -291,7 +292,7 @@ def check_targets(arguments: Arguments) -> None:
         raise TargetError(f"process {arguments.pid}", "there is no such process")
 
 
-def trace(arguments: Arguments, compilation: Compilation, machine: LiveMachine, output) -> int:  # type: ignore[no-untyped-def]
+def trace(arguments: Arguments, compilation: Compilation, machine: LiveMachine, output: StreamOutput) -> int:
     """Load, attach and run a compiled script; the exit status."""
     from tracebee.session.child import Child
     from tracebee.session.kernel import KernelBackend

@@ -6,7 +6,7 @@ mangled, the name comes back as it is.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,13 +48,13 @@ def _find_demangler() -> Callable[[str], str]:
     return lambda name: name
 
 
-def _from_cxxfilt(module: object) -> Callable[[str], str]:
-    function = module.demangle  # type: ignore[attr-defined]
+def _from_cxxfilt(module: Any) -> Callable[[str], str]:
+    function = module.demangle
     return lambda name: str(function(name, external_only=False))
 
 
-def _from_itanium_demangler(module: object) -> Callable[[str], str]:
-    parse = module.parse  # type: ignore[attr-defined]
+def _from_itanium_demangler(module: Any) -> Callable[[str], str]:
+    parse = module.parse
 
     def demangled(name: str) -> str:
         tree = parse(name)

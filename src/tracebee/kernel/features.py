@@ -1,14 +1,15 @@
 """What this kernel can, found out by trying; never guessed from its version.
 
 A record says how to find out, since which release Linux has it (for messages), and what happens without it.
-Answers are kept for the life of the process; a question that could not be answered (no rights) is asked again.
+Answers are kept for the life of the process; a question that could not be answered (no rights) is asked
+again.
 """
 
 from __future__ import annotations
 
 import errno
 import os
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tracebee.errors import SyscallError
 from tracebee.insn import Builder, encode
@@ -30,12 +31,12 @@ class Feature(NamedTuple):
     attempt: Callable[[], bool]
 
 
-def _loads(build: Callable[[Builder], None], kind: str = "RAW_TRACEPOINT", **options: object) -> bool:
+def _loads(build: Callable[[Builder], None], kind: str = "RAW_TRACEPOINT", **options: Any) -> bool:
     """Whether a small program is accepted.  Raises SyscallError where the right to load is missing."""
     builder = Builder()
     build(builder)
     try:
-        fd = bpf.prog_load(kind, encode(builder.finish()), **options)  # type: ignore[arg-type]
+        fd = bpf.prog_load(kind, encode(builder.finish()), **options)
     except bpf.LoadRefused as refused:
         if refused.errno == errno.EPERM:
             raise
@@ -90,7 +91,7 @@ def _atomic_fetch(builder: Builder) -> None:
 
 
 def _hash_on_demand() -> bool:
-    """Whether programs that may run in an NMI can use hash maps without preallocation (Linux 6.1, 34dd3bad1a6f)."""
+    """Whether programs that run in an NMI can use maps without preallocation (Linux 6.1, 34dd3bad1a6f)."""
     fd = bpf.map_create("HASH", 4, 8, 1, flags=1)
     try:
         builder = Builder()
@@ -127,7 +128,7 @@ def _event_source(name: str) -> bool:
 
 
 def _uprobe_multi() -> bool:
-    """Whether one link can hold many uprobes: with a bad path the kernel that can complains about the path."""
+    """Whether one link can hold many uprobes: a kernel that knows them complains about the bad path."""
     builder = Builder()
     builder.mov_imm(0, 0)
     builder.exit()

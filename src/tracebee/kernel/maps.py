@@ -18,8 +18,8 @@ _BATCH = 512
 
 
 class KernelMap:
-    """A map on a descriptor.  `value_bytes` is the size of a value as user space sees it: for per-CPU maps the
-    values of all possible CPUs, each rounded up to 8 bytes."""
+    """A map on a descriptor.  `value_bytes` is the size of a value as user space sees it: for per-CPU maps
+    the values of all possible CPUs, each rounded up to 8 bytes."""
 
     def __init__(self, spec: MapSpec, fd: int, cpus: int) -> None:
         self.spec = spec
@@ -80,7 +80,7 @@ class KernelMap:
                     return
                 raise
             seen_any = True
-            for index in range(batch.count):
+            for index in range(batch.length):
                 yield (
                     batch.keys[index * size : (index + 1) * size],
                     batch.values[index * value_size : (index + 1) * value_size],

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-import tempfile
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tracebee.btf.ext import encode_func_info, encode_line_info
 from tracebee.errors import PermissionRefused, VerifierError
@@ -60,7 +59,7 @@ def load_program(
         raise AssertionError(ref)
 
     code = encode(spec.insns, bind)
-    options = {
+    options: dict[str, Any] = {
         "license": spec.license,
         "name": spec.name,
         "expected_attach_type": spec.expected_attach_type,
@@ -71,13 +70,13 @@ def load_program(
         "flags": 1 << 4 if spec.sleepable else 0,
     }
     try:
-        return Program(spec, bpf.prog_load(spec.type, code, **options))  # type: ignore[arg-type]
+        return Program(spec, bpf.prog_load(spec.type, code, **options))
     except bpf.LoadRefused as refused:
         if refused.errno == errno.EPERM:
             _explain_permission(spec, refused)
         # Asked again, so that the log is only written when somebody reads it.
         try:
-            fd = bpf.prog_load(spec.type, code, log_level=1, log_size=log_bytes, **options)  # type: ignore[arg-type]
+            fd = bpf.prog_load(spec.type, code, log_level=1, log_size=log_bytes, **options)
         except bpf.LoadRefused as logged:
             number = refused.errno or 0
             raise VerifierError(spec.name, number, logged.log) from None
@@ -110,6 +109,8 @@ def save_log(error: VerifierError) -> str:
     if not error.log:
         return ""
     try:
+        import tempfile
+
         handle, path = tempfile.mkstemp(prefix="tracebee-verifier-", suffix=".log")
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             file.write(error.log)

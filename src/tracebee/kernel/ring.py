@@ -1,8 +1,8 @@
 """The reader's side of a BPF ring buffer (kernel/bpf/ringbuf.c, Documentation/bpf/ringbuf.rst).
 
-The buffer is shared memory: a page with the reader's position, a page with the writers', and the data, mapped twice
-in a row so that no record is ever torn by the end.  Each record has eight bytes in front: a u32 with its length and
-two flags, and a u32 that is not for us; it takes a multiple of eight bytes.
+The buffer is shared memory: a page with the reader's position, a page with the writers', and the data,
+mapped twice in a row so that no record is ever torn by the end.  Each record has eight bytes in front: a u32
+with its length and two flags, and a u32 that is not for us; it takes a multiple of eight bytes.
 """
 
 from __future__ import annotations
@@ -92,9 +92,9 @@ class Ring:
     def drain(self, take: Callable[[memoryview, memoryview, int, int], int]) -> int:
         """Hand over what has been written, without waiting; returns how many bytes were taken.
 
-        `take(data, words, start, end)` gets the data, the same as u32 words, and the byte range of the records.
-        It stops at the first record whose length has the BUSY flag, and returns where it stopped, so that the
-        space up to there can be written again.
+        `take(data, words, start, end)` gets the data, the same as u32 words, and the byte range of the
+        records. It stops at the first record whose length has the BUSY flag, and returns where it stopped,
+        so that the space up to there can be written again.
         """
         mask = self.size - 1
         taken = 0

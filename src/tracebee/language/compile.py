@@ -53,22 +53,35 @@ class Options(Mutable):
     keep_stages: bool = False
 
 
-class Compilation(Mutable):
-    """A script on its way, with the result of every pass that has run."""
+class Compilation:
+    """A script on its way, with the result of every pass that has run.
 
-    source: Source
-    machine: Machine
-    options: Options
-    diagnostics: Diagnostics
-    config: Config
-    program: tree.Program
+    `context` is there once types are declared, `units` once attach points are expanded, `spec` at the end.
+    """
+
     context: Expansion
-    units: list[Unit]
-    declarations: Declarations | None = None
-    inference: Inference | None = None
-    spec: ObjectSpec | None = None
-    lowered: list[str] = []
-    optimized: list[str] = []
+
+    def __init__(
+        self,
+        source: Source,
+        machine: Machine,
+        options: Options,
+        diagnostics: Diagnostics,
+        config: Config,
+        program: tree.Program,
+    ) -> None:
+        self.source = source
+        self.machine = machine
+        self.options = options
+        self.diagnostics = diagnostics
+        self.config = config
+        self.program = program
+        self.units: list[Unit] = []
+        self.declarations: Declarations | None = None
+        self.inference: Inference | None = None
+        self.spec: ObjectSpec | None = None
+        self.lowered: list[str] = []
+        self.optimized: list[str] = []
 
     @property
     def warnings(self) -> tuple[Diagnostic, ...]:
@@ -102,8 +115,7 @@ def analyze(source: Source, machine: Machine, options: Options) -> Compilation:
     diagnostics = Diagnostics()
     program = parse(source, diagnostics)
     config = read_config(program, options, diagnostics)
-    compilation = Compilation(source, machine, options, diagnostics, config, program, None, [])  # type: ignore[arg-type]
-    compilation.lowered, compilation.optimized = [], []
+    compilation = Compilation(source, machine, options, diagnostics, config, program)
     for step in PASSES:
         step(compilation)
         diagnostics.stop_if_errors()

@@ -10,7 +10,7 @@ else about operations.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, final
 
 from tracebee.records import Frozen, Mutable
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from tracebee.language.source import Span
 
 
+@final
 class Reg:
     """A virtual register.  `name` only serves whoever reads a dump."""
 
@@ -35,6 +36,7 @@ Operand = Reg | int
 """A register or a constant of up to 64 bits, signed or unsigned."""
 
 
+@final
 class Frame:
     """Stands for the frame pointer in an Address."""
 
@@ -47,6 +49,7 @@ class Frame:
 FRAME = Frame()
 
 
+@final
 class Address(Frozen):
     """`offset` bytes behind a register or the frame pointer."""
 
@@ -60,12 +63,14 @@ class Address(Frozen):
         return f"[{self.base!r}{self.offset:+d}]"
 
 
+@final
 class MapHandle(Frozen):
     """The map `name` itself, as an argument of a helper."""
 
     name: str
 
 
+@final
 class MapSpot(Frozen):
     """The address of byte `offset` of the only entry of the array map `name`."""
 
@@ -73,12 +78,14 @@ class MapSpot(Frozen):
     offset: int
 
 
+@final
 class KernelVariable(Frozen):
     """The address of a variable of the kernel, known by its BTF."""
 
     name: str
 
 
+@final
 class FunctionHandle(Frozen):
     """The address of another function, as an argument of a helper that calls it."""
 
@@ -95,6 +102,10 @@ class Op(Mutable):
     __slots__ = ("span",)
 
     dst: Reg | None
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.span: Span | None = None
 
     def reads(self) -> list[Reg]:
         """The registers whose value it needs."""
@@ -137,6 +148,7 @@ def _registers(*values: object) -> list[Reg]:
     return found
 
 
+@final
 class Move(Op):
     """dst = source."""
 
@@ -151,6 +163,7 @@ class Move(Op):
         return False
 
 
+@final
 class Alu(Op):
     """dst = left operator right; operators are + - * / % & | ^ << >> s>> (64 bits, unsigned), s/ s%."""
 
@@ -167,6 +180,7 @@ class Alu(Op):
         return False
 
 
+@final
 class Negate(Op):
     """dst = -source."""
 
@@ -181,6 +195,7 @@ class Negate(Op):
         return False
 
 
+@final
 class Convert(Op):
     """dst = the low `bits` bits of source, as `kind` says.
 
@@ -200,6 +215,7 @@ class Convert(Op):
         return False
 
 
+@final
 class Load(Op):
     """dst = the `size` bytes at address, extended with zeros."""
 
@@ -215,6 +231,7 @@ class Load(Op):
         return False
 
 
+@final
 class Store(Op):
     """The low `size` bytes of value go to address."""
 
@@ -227,6 +244,7 @@ class Store(Op):
         return _registers(self.address, self.value)
 
 
+@final
 class Atomic(Op):
     """The bytes at address are combined with value in one step; dst, if any, gets what was there before.
 
@@ -243,6 +261,7 @@ class Atomic(Op):
         return _registers(self.address, self.value)
 
 
+@final
 class Call(Op):
     """dst = the helper called `helper` (uapi name without bpf_) with up to five arguments."""
 
@@ -254,6 +273,7 @@ class Call(Op):
         return _registers(*self.arguments)
 
 
+@final
 class Label(Op):
     """A place that jumps can name."""
 
@@ -261,36 +281,39 @@ class Label(Op):
     name: str
 
 
-class Jump(Op):
-    """Go on at label."""
+class Transfer(Op):
+    """Base of the operations that may go on at `label`."""
 
     dst: None
     label: str
 
 
-class Branch(Op):
+@final
+class Jump(Transfer):
+    """Go on at label."""
+
+
+@final
+class Branch(Transfer):
     """Go on at label if ``left operator right``, else behind this operation.
 
     Operators are == != < <= > >= (unsigned), s< s<= s> s>= (signed), and & (any common bit).
     """
 
-    dst: None
     operator: str
     left: Operand
     right: Operand
-    label: str
 
     def reads(self) -> list[Reg]:
         return _registers(self.left, self.right)
 
 
-class MayGoto(Op):
+@final
+class MayGoto(Transfer):
     """Leave a loop for label when the kernel has lost patience; makes any loop acceptable (Linux 6.9)."""
 
-    dst: None
-    label: str
 
-
+@final
 class Return(Op):
     """End of the function with a value in r0."""
 
@@ -391,7 +414,7 @@ def describe(op: Op) -> str:
             return f"{before}{helper}({', '.join(map(repr, arguments))})"
         case Jump(_, label):
             return f"goto {label}"
-        case Branch(_, operator, left, right, label):
+        case Branch(_, label, operator, left, right):
             return f"if {left!r} {operator} {right!r} goto {label}"
         case MayGoto(_, label):
             return f"may_goto {label}"

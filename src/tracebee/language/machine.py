@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 class Arch(Frozen):
     """What differs between processors.
 
-    `registers` gives the byte offset of each register in struct pt_regs by its names, `function_arguments` and
-    `syscall_arguments` the registers that carry arguments, `returned` the one with a function's result.
+    `registers` gives the byte offset of each register in struct pt_regs by its names, `function_arguments`
+    and `syscall_arguments` the registers that carry arguments, `returned` the one with a function's result.
     """
 
     name: str
@@ -104,14 +104,32 @@ ARCHES = {arch.name: arch for arch in (X86_64, ARM64)}
 class EventField(Protocol):
     """A field of a tracepoint's record; see tracebee.host.tracefs."""
 
-    name: str
-    c_type: str
-    offset: int
-    size: int
-    signed: bool
-    count: int
-    data_loc: str
-    is_common: bool
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def c_type(self) -> str: ...
+
+    @property
+    def offset(self) -> int: ...
+
+    @property
+    def size(self) -> int: ...
+
+    @property
+    def signed(self) -> bool: ...
+
+    @property
+    def count(self) -> int: ...
+
+    @property
+    def is_array(self) -> bool: ...
+
+    @property
+    def data_loc(self) -> str: ...
+
+    @property
+    def is_common(self) -> bool: ...
 
 
 class EventFormat(Protocol):
@@ -124,39 +142,71 @@ class EventFormat(Protocol):
 class UserSymbol(Protocol):
     """A symbol of a program or library; see tracebee.host.elfsymbols."""
 
-    name: str
-    address: int
-    size: int
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def address(self) -> int: ...
+
+    @property
+    def size(self) -> int: ...
 
 
 class UsdtArgument(Protocol):
     """An operand of a USDT note; see tracebee.host.usdt."""
 
-    size: int
-    signed: bool
-    kind: str
-    register: str
-    offset: int
-    index: str
-    scale: int
-    shift: int
+    @property
+    def size(self) -> int: ...
+
+    @property
+    def signed(self) -> bool: ...
+
+    @property
+    def kind(self) -> str: ...
+
+    @property
+    def register(self) -> str: ...
+
+    @property
+    def offset(self) -> int: ...
+
+    @property
+    def index(self) -> str: ...
+
+    @property
+    def scale(self) -> int: ...
+
+    @property
+    def shift(self) -> int: ...
 
 
 class UsdtPlace(Protocol):
     """A USDT note; see tracebee.host.usdt."""
 
-    provider: str
-    name: str
-    address: int
-    file_offset: int | None
-    semaphore_offset: int | None
-    arguments: str
+    @property
+    def provider(self) -> str: ...
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def address(self) -> int: ...
+
+    @property
+    def file_offset(self) -> int | None: ...
+
+    @property
+    def semaphore_offset(self) -> int | None: ...
+
+    @property
+    def arguments(self) -> str: ...
 
 
 class UserFile(Protocol):
     """A program or library; addresses are those of its ELF file."""
 
-    path: str
+    @property
+    def path(self) -> str: ...
 
     @property
     def is_relocated(self) -> bool:
@@ -176,9 +226,14 @@ class UserFile(Protocol):
 class Machine(Protocol):
     """Facts about the machine that a script is compiled for."""
 
-    arch: Arch
-    possible_cpus: int
-    page_size: int
+    @property
+    def arch(self) -> Arch: ...
+
+    @property
+    def possible_cpus(self) -> int: ...
+
+    @property
+    def page_size(self) -> int: ...
 
     def feature(self, name: str) -> bool:
         """Whether the kernel has a feature of tracebee.kernel.features."""
@@ -197,6 +252,12 @@ class Machine(Protocol):
 
     def syscall_numbers(self) -> dict[str, int]:
         """The number of each system call of this architecture, by name."""
+
+    def read_header(self, name: str, folders: Sequence[str]) -> tuple[str, str] | None:
+        """Path and text of a C header, looked for in some folders first; None where there is none."""
+
+    def read_import(self, target: str, importer: str, folders: Sequence[str]) -> list[tuple[str, str]] | str:
+        """Path and text of the files that an import means; a text says why one is refused."""
 
     def pid_namespace(self) -> tuple[int, int] | None:
         """Device and inode of the pid namespace that process ids are to be seen from; None for the host's."""
@@ -222,5 +283,5 @@ class Machine(Protocol):
     def user_file(self, path: str) -> UserFile:
         """A program or library.  Raises OSError, FormatError."""
 
-    def usdt_arguments(self, text: str) -> tuple[UsdtArgument, ...]:
+    def usdt_arguments(self, text: str) -> Sequence[UsdtArgument]:
         """The operands of a USDT note, taken apart for this processor."""

@@ -50,11 +50,46 @@ BINARY_STRENGTH = {
 }
 PREFIX_OPERATORS = frozenset(("-", "!", "~", "*", "&", "++", "--"))
 ASSIGNMENTS = frozenset(("=", "+=", "-=", "*=", "/=", "%=", "&=", "|=", "^=", "<<=", ">>="))
+C_WORDS = frozenset(("unsigned", "signed", "long", "short", "int", "char"))
 C_STARTERS = frozenset(("struct", "union", "enum", "typedef"))
 BUILTIN_TYPES = frozenset(
-    "bool int8 int16 int32 int64 uint8 uint16 uint32 uint64 string buffer inet void "
-    "min_t max_t sum_t count_t avg_t stats_t usum_t umin_t umax_t uavg_t ustats_t hist_t lhist_t tseries_t "
-    "ksym_t usym_t kstack_t ustack_t timestamp username macaddr cgroup_path".split()
+    [
+        "bool",
+        "int8",
+        "int16",
+        "int32",
+        "int64",
+        "uint8",
+        "uint16",
+        "uint32",
+        "uint64",
+        "string",
+        "buffer",
+        "inet",
+        "void",
+        "min_t",
+        "max_t",
+        "sum_t",
+        "count_t",
+        "avg_t",
+        "stats_t",
+        "usum_t",
+        "umin_t",
+        "umax_t",
+        "uavg_t",
+        "ustats_t",
+        "hist_t",
+        "lhist_t",
+        "tseries_t",
+        "ksym_t",
+        "usym_t",
+        "kstack_t",
+        "ustack_t",
+        "timestamp",
+        "username",
+        "macaddr",
+        "cgroup_path",
+    ]
 )
 
 
@@ -603,7 +638,7 @@ class Parser:
             return tree.Member(self.span_from(start), operand, token.text)
         if token.kind == "number" and token.text.isdigit():
             return tree.Element(self.span_from(start), operand, int(token.text))
-        self.syntax("expected the name of a member", self.scanner.span(token.start, token.end))
+        return self.syntax("expected the name of a member", self.scanner.span(token.start, token.end))
 
     def primary(self) -> tree.Expression:
         token = self.peek()
@@ -747,10 +782,25 @@ class Parser:
     def type_or_expression(self) -> tree.TypeName | tree.Expression:
         token = self.peek()
         if token.kind == "word" and (
-            token.text in BUILTIN_TYPES or token.text in ("struct", "union", "enum", "typeof")
+            token.text in BUILTIN_TYPES
+            or token.text in ("struct", "union", "enum", "typeof")
+            or token.text in C_WORDS
+            or self.is_pointer_type(token)
         ):
             return self.type_name()
         return self.expression()
+
+    def is_pointer_type(self, token: Token) -> bool:
+        """Whether ``name *)`` follows: then the name is one of a type."""
+        if token.text in KEYWORDS:
+            return False
+        self.take()
+        stars = 0
+        while self.accept("*"):
+            stars += 1
+        found = stars > 0 and self.peek().text in (")", ",")
+        self.rewind(token)
+        return found
 
     def type_name(self) -> tree.TypeName:
         """A type as written: a base, then any of ``*``, ``[n]``, ``[]``."""
@@ -766,8 +816,8 @@ class Parser:
             self.expect(")")
         elif base in ("struct", "union", "enum"):
             base = f"{base} {self.word('expected a name').text}"
-        elif base in ("unsigned", "signed", "long", "short", "int", "char"):
-            while self.peek().text in ("unsigned", "signed", "long", "short", "int", "char"):
+        elif base in C_WORDS:
+            while self.peek().text in C_WORDS:
                 base += f" {self.take().text}"
         suffixes: list[str | int | None] = []
         while True:

@@ -99,30 +99,30 @@ class Printer:
 
     def statement(self, node: tree.Statement, level: int) -> str:
         match node:
-            case tree.ExpressionStatement(value):
+            case tree.ExpressionStatement(_, value):
                 text = self.expression(value, level=level)
                 return text if isinstance(value, tree.If | tree.Block) else text + ";"
-            case tree.Assign(target, operator, value):
+            case tree.Assign(_, target, operator, value):
                 return f"{self.expression(target, level=level)} {operator} {self.expression(value, level=level)};"
-            case tree.Discard(value):
+            case tree.Discard(_, value):
                 return f"_ = {self.expression(value, level=level)};"
-            case tree.Let(variable, declared, value):
+            case tree.Let(_, variable, declared, value):
                 text = f"let {variable.name}"
                 if declared is not None:
                     text += f" : {self.type_name(declared)}"
                 if value is not None:
                     text += f" = {self.expression(value, level=level)}"
                 return text + ";"
-            case tree.While(condition, body):
+            case tree.While(_, condition, body):
                 return f"while ({self.expression(condition, level=level)}) {self.block(body, level)}"
-            case tree.Unroll(count, body):
+            case tree.Unroll(_, count, body):
                 return f"unroll ({self.expression(count, level=level)}) {self.block(body, level)}"
-            case tree.ForMap(variable, map_, body):
+            case tree.ForMap(_, variable, map_, body):
                 return f"for ({variable.name} : {map_.name}) {self.block(body, level)}"
-            case tree.ForRange(variable, first, last, body):
+            case tree.ForRange(_, variable, first, last, body):
                 bounds = f"{self.operand(first, _POSTFIX, level)}..{self.operand(last, _POSTFIX, level)}"
                 return f"for ({variable.name} : {bounds}) {self.block(body, level)}"
-            case tree.Jump(kind, value):
+            case tree.Jump(_, kind, value):
                 return f"{kind} {self.expression(value, level=level)};" if value is not None else f"{kind};"
         raise AssertionError(node)
 
@@ -140,54 +140,54 @@ class Printer:
     def _bare(self, node: tree.Expression, level: int) -> tuple[str, int]:
         """The text, and how strongly it holds together."""
         match node:
-            case tree.Number(value):
+            case tree.Number(_, value):
                 return (str(value), _POSTFIX) if value >= 0 else (str(value), _UNARY)
-            case tree.Constant(value, of):
+            case tree.Constant(_, value, of):
                 names = dict(getattr(of, "names", ()))
                 return names.get(value, str(value)), _POSTFIX
-            case tree.Truth(value):
+            case tree.Truth(_, value):
                 return ("true" if value else "false"), _POSTFIX
-            case tree.Text(value):
+            case tree.Text(_, value):
                 return quoted(value), _POSTFIX
-            case tree.Name(name) | tree.Variable(name):
+            case tree.Name(_, name) | tree.Variable(_, name):
                 return name, _POSTFIX
-            case tree.Positional(index):
+            case tree.Positional(_, index):
                 return f"${index}", _POSTFIX
             case tree.PositionalCount():
                 return "$#", _POSTFIX
-            case tree.MapAccess(name, key):
+            case tree.MapAccess(_, name, key):
                 return name if key is None else f"{name}[{self._key(key, level)}]", _POSTFIX
-            case tree.Call(name, arguments):
+            case tree.Call(_, name, arguments):
                 return self._call(name, arguments, level), _POSTFIX
-            case tree.Unary(operator, operand, postfix):
+            case tree.Unary(_, operator, operand, postfix):
                 inner = self.operand(operand, _UNARY, level)
                 if not postfix and inner.startswith(operator[0]):
                     inner = f"({inner})"
                 return (inner + operator if postfix else operator + inner), (_POSTFIX if postfix else _UNARY)
-            case tree.Binary(operator, left, right):
+            case tree.Binary(_, operator, left, right):
                 own = BINARY_STRENGTH[operator]
                 return (
                     f"{self.operand(left, own, level)} {operator} {self.operand(right, own + 1, level)}",
                     own,
                 )
-            case tree.Ternary(condition, then, otherwise):
+            case tree.Ternary(_, condition, then, otherwise):
                 middle = "" if then is None else f" {self.expression(then, level)} "
                 return (
                     f"{self.operand(condition, 1, level)} ?{middle}: {self.expression(otherwise, level)}",
                     _TERNARY,
                 )
-            case tree.Cast(target, operand):
+            case tree.Cast(_, target, operand):
                 return f"({self.type_name(target)}){self.operand(operand, _UNARY, level)}", _UNARY
-            case tree.Member(operand, name):
+            case tree.Member(_, operand, name):
                 return f"{self.operand(operand, _POSTFIX, level)}.{name}", _POSTFIX
-            case tree.Element(operand, index):
+            case tree.Element(_, operand, index):
                 return f"{self.operand(operand, _POSTFIX, level)}.{index}", _POSTFIX
-            case tree.Index(operand, index):
+            case tree.Index(_, operand, index):
                 return f"{self.operand(operand, _POSTFIX, level)}[{self.expression(index, level)}]", _POSTFIX
-            case tree.TupleLiteral(elements):
+            case tree.TupleLiteral(_, elements):
                 inside = ", ".join(self.expression(element, level) for element in elements)
                 return f"({inside},)" if len(elements) == 1 else f"({inside})", _POSTFIX
-            case tree.RecordLiteral(names, elements):
+            case tree.RecordLiteral(_, names, elements):
                 pairs = zip(names, elements, strict=True)
                 inside = ", ".join(f"{name}={self.expression(element, level)}" for name, element in pairs)
                 return f"({inside})", _POSTFIX
@@ -195,13 +195,13 @@ class Printer:
                 return self.block(node, level), _POSTFIX
             case tree.If():
                 return self._if(node, level), _POSTFIX
-            case tree.SizeOf(target):
+            case tree.SizeOf(_, target):
                 return f"sizeof({self._target(target, level)})", _POSTFIX
-            case tree.OffsetOf(target, members):
+            case tree.OffsetOf(_, target, members):
                 return f"offsetof({self._target(target, level)}, {'.'.join(members)})", _POSTFIX
-            case tree.TypeOf(target):
+            case tree.TypeOf(_, target):
                 return self.type_name(target), _POSTFIX
-            case tree.TypeInfo(target):
+            case tree.TypeInfo(_, target):
                 return f"typeinfo({self._target(target, level)})", _POSTFIX
         raise AssertionError(node)
 

@@ -102,8 +102,8 @@ def merge(old: Type, new: Type, new_value: Expression | None = None, old_adapts:
             return None
         case (Str(), Str()):
             return old if old.capacity >= new.capacity else new
-        case (Named(), Str()) | (Str(), Named()):
-            return Str(max(old.capacity, new.capacity))
+        case (Named(capacity=one), Str(capacity=other)) | (Str(capacity=one), Named(capacity=other)):
+            return Str(max(one, other))
         case (Named(), Named()):
             if old.table != new.table:
                 return None
@@ -117,7 +117,8 @@ def merge(old: Type, new: Type, new_value: Expression | None = None, old_adapts:
                 new_value.elements if isinstance(new_value, tree.TupleLiteral) else [None] * len(old.elements)
             )
             merged = [merge(a, b, v) for a, b, v in zip(old.elements, new.elements, values, strict=False)]
-            return None if None in merged else Tuple(tuple(merged))  # type: ignore[arg-type]
+            elements = tuple(element for element in merged if element is not None)
+            return Tuple(elements) if len(elements) == len(merged) else None
         case (Record(), Record()):
             return merge_records(old, new)
         case (Pointer(), Pointer()):
@@ -151,6 +152,5 @@ def merge_records(old: Record, new: Record) -> Record | None:
         return None
     by_name = dict(zip(new.names, new.elements, strict=True))
     merged = [merge(element, by_name[name]) for name, element in zip(old.names, old.elements, strict=True)]
-    if None in merged:
-        return None
-    return Record(old.names, tuple(merged))  # type: ignore[arg-type]
+    elements = tuple(element for element in merged if element is not None)
+    return Record(old.names, elements) if len(elements) == len(merged) else None

@@ -16,9 +16,26 @@ if TYPE_CHECKING:
     from tracebee.language.diagnostics import Diagnostics
 
 KEYWORDS = frozenset(
-    "break comptime config continue else fn for if import let macro offsetof return sizeof typeof typeinfo "
-    "unroll while true false".split()
+    [
+        "break",
+        "continue",
+        "else",
+        "for",
+        "if",
+        "let",
+        "offsetof",
+        "return",
+        "sizeof",
+        "typeof",
+        "typeinfo",
+        "unroll",
+        "while",
+        "true",
+        "false",
+    ]
 )
+"""Words that cannot be names.  ``config``, ``import``, ``macro``, ``fn`` and ``comptime`` mean something
+only where they can stand."""
 
 _TRIVIA = re.compile(r"(?:\s+|//[^\n]*|/\*.*?\*/)*", re.DOTALL)
 _TOKEN = re.compile(

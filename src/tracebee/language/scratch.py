@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 class Scratch:
     """One variable of one probe.
 
-    `level` counts the callbacks (bodies of map loops) around its definition; where it is also used at a deeper
-    level it is `captured`, and then it lives in memory that the callback can reach, as it does when its
-    address is taken.
+    `level` counts the callbacks (bodies of map loops) around its definition; where it is also used at a
+    deeper level it is `captured`, and then it lives in memory that the callback can reach, as it does when
+    its address is taken.
     """
 
     __slots__ = ("adapts", "address_taken", "captured", "declared", "level", "name", "span", "type")

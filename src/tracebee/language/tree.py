@@ -14,6 +14,7 @@ from tracebee.spec.types import Type, Void
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from tracebee.language.scratch import Scratch
     from tracebee.language.source import Span
 
 UNKNOWN = Void()
@@ -105,6 +106,10 @@ class Variable(Expression):
 
     name: str
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.binding: Scratch
+
 
 class MapAccess(Expression):
     """``@name`` or ``@name[key]``; several keys are one TupleLiteral."""
@@ -118,6 +123,16 @@ class Call(Expression):
 
     name: str
     arguments: list[Expression]
+
+    def word(self, default: str) -> str:
+        """The bare word that is the first argument."""
+        first = self.arguments[0] if self.arguments else None
+        return first.name if isinstance(first, Name) else default
+
+    def literal(self, index: int, default: str) -> str:
+        """The string literal that is an argument."""
+        found = self.arguments[index] if index < len(self.arguments) else None
+        return found.text if isinstance(found, Text) else default
 
 
 class Unary(Expression):
@@ -238,8 +253,8 @@ class TypeInfo(Expression):
 class TypeName(Node):
     """A type as the script spells it: `base` such as "uint8", "struct file", "string".
 
-    `of` is the expression of ``typeof(of)``, and then `base` is empty.  `suffixes` holds, in the order written,
-    "*" for a pointer, a number for an array of so many, None for ``[]``.
+    `of` is the expression of ``typeof(of)``, and then `base` is empty.  `suffixes` holds, in the order
+    written, "*" for a pointer, a number for an array of so many, None for ``[]``.
     """
 
     base: str

@@ -33,8 +33,9 @@ if TYPE_CHECKING:
 class Output(Protocol):
     """Where a session's results go.
 
-    `renderer` turns them into text; `write` takes text for standard output as it is.  If `collect` is not None, it
-    gets the values of printf() and print() themselves, and the renderer only what is about the session.
+    `renderer` turns them into text; `write` takes text for standard output as it is.  If `collect` is not
+    None, it gets the values of printf() and print() themselves, and the renderer only what is about the
+    session.
     """
 
     renderer: Renderer

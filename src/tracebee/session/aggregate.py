@@ -23,11 +23,8 @@ if TYPE_CHECKING:
 _MASK = (1 << 64) - 1
 
 
-def merger(type_: Type, boot_ns: int) -> Callable[[list[bytes]], Any] | None:
-    """A function from the CPUs' values to the one that is shown; None for types that are not aggregations.
-
-    `boot_ns` is what to add to nanoseconds since boot to get Unix time.
-    """
+def merger(type_: Type) -> Callable[[list[bytes]], Any] | None:
+    """A function from the CPUs' values to the one that is shown; None for types that are not aggregations."""
     match type_:
         case Count():
             return lambda parts: sum([int.from_bytes(part[:8], "little") for part in parts])
@@ -42,7 +39,7 @@ def merger(type_: Type, boot_ns: int) -> Callable[[list[bytes]], Any] | None:
         case Hist() | LHist():
             return lambda parts: _buckets(type_.buckets, parts)
         case TSeries():
-            return lambda parts: _series(type_, parts, boot_ns)
+            return lambda parts: _series(type_, parts)
     return None
 
 
@@ -70,7 +67,7 @@ def _buckets(count: int, parts: list[bytes]) -> list[int]:
     return [sum(column) for column in zip(*[shape.unpack_from(part) for part in parts], strict=True)]
 
 
-def _series(type_: TSeries, parts: list[bytes], boot_ns: int) -> list[SeriesPoint]:
+def _series(type_: TSeries, parts: list[bytes]) -> list[SeriesPoint]:
     """The newest intervals, oldest first; an interval nobody wrote to has no value."""
     found: dict[int, tuple[int, int]] = {}
     for part in parts:
@@ -88,7 +85,7 @@ def _series(type_: TSeries, parts: list[bytes], boot_ns: int) -> list[SeriesPoin
     first = max(min(found), last - type_.count + 1)
     points = []
     for number in range(first, last + 1):
-        start = (number - 1) * type_.interval + boot_ns
+        start = (number - 1) * type_.interval
         entry = found.get(number)
         points.append(SeriesPoint(start, None if entry is None else _shown(type_, entry)))
     return points

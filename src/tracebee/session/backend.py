@@ -13,9 +13,14 @@ if TYPE_CHECKING:
 class BackendMap(Protocol):
     """A map: bytes in, bytes out.  Values of per-CPU maps are those of all CPUs, each `slot` bytes."""
 
-    spec: MapSpec
-    slot: int
-    cpus: int
+    @property
+    def spec(self) -> MapSpec: ...
+
+    @property
+    def slot(self) -> int: ...
+
+    @property
+    def cpus(self) -> int: ...
 
     def get(self, key: bytes) -> bytes | None: ...
 
@@ -31,13 +36,17 @@ class BackendMap(Protocol):
 class Backend(Protocol):
     """A loaded object.  Closing it detaches everything and lets go of maps and programs."""
 
-    maps: Mapping[str, BackendMap]
+    @property
+    def maps(self) -> Mapping[str, BackendMap]: ...
 
     def attach(self, probe: ProbeSpec) -> None:
         """Attach one probe.  Raises AttachError."""
 
     def run(self, probe: ProbeSpec) -> int:
         """Run a program that fires on request; its result."""
+
+    def measure(self, probe: ProbeSpec, nanoseconds: int) -> tuple[int, int]:
+        """Run a program for about so long; mean nanoseconds of a run, and how many there were."""
 
     def run_iterators(self) -> None:
         """Run the attached iterators, each over all its objects."""

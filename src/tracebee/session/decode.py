@@ -1,7 +1,7 @@
 """Bytes to Python values, by type; what comes out is described in tracebee.spec.values.
 
-For every type a decoder is built once: a code of the struct module for the bytes, and a function for what the code
-gives, or None where that is the value already.
+For every type a decoder is built once: a code of the struct module for the bytes, and a function for what
+the code gives, or None where that is the value already.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ class Decoder:
             case Timestamp():
                 return "16s", lambda data: names.time(*struct.unpack("=QII", data))
             case Inet():
-                return "20s", lambda data: names.internet(data)
+                return "20s", names.internet
             case MacAddr():
                 return "6s", lambda data: ":".join(f"{byte:02X}" for byte in data)
             case Username():

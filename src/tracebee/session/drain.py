@@ -47,7 +47,7 @@ class Reader:
                 convert = None
             self.converts.append(convert)
             at = slot.offset + size
-        self.slots = [slot for slot in event.layout.slots]
+        self.slots = list(event.layout.slots)
         self.code = code
         self.shape = struct.Struct(code)
         self.decoder = decoder
@@ -115,6 +115,7 @@ class Drain:
     def __init__(self, readers: Sequence[Reader]) -> None:
         self.readers = readers
         self.stopped = False
+        self.goes_on = False
 
     def take(self, data: memoryview, words: memoryview, start: int, end: int) -> int:
         """Handle the records between two byte positions; where it stopped.
@@ -141,7 +142,7 @@ class Drain:
                     at += count * reader.stride
                     continue
             reader.handle(reader.read(data, at + HEADER, length))
-            if self.stopped:
+            if self.stopped and not self.goes_on:
                 return self._skip(words, at, end)
             at += (length + HEADER + 7) & ~7
         return at

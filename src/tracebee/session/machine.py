@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import stat
 import time
 from typing import TYPE_CHECKING
 
@@ -12,13 +13,13 @@ from tracebee.kernel.features import Features
 from tracebee.language.machine import ARCHES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from tracebee.btf import Btf
     from tracebee.host.elfsymbols import Symbol
     from tracebee.host.kallsyms import KernelSymbols
-    from tracebee.host.usdt import UsdtArgument, UsdtProbe
     from tracebee.host.tracefs import TraceFs, TracepointFormat
+    from tracebee.host.usdt import UsdtArgument, UsdtProbe
 
 BTF_PATH = "/sys/kernel/btf/vmlinux"
 INITIAL_PID_NAMESPACE = 0xEFFFFFFC
@@ -87,7 +88,7 @@ class LiveMachine:
         return self._btf
 
     def kernel_type_id(self, name: str) -> int:
-        """The BTF id of what a program is loaded for or refers to: a function, a variable, a raw tracepoint."""
+        """The BTF id of what a program is for or refers to: a function, a variable, a raw tracepoint."""
         from tracebee.btf.types import Func, Typedef, Var
 
         btf = self.btf()
@@ -131,6 +132,43 @@ class LiveMachine:
         from tracebee.host.identity import syscall_names
 
         return {name: number for number, name in syscall_names(self.arch.name).items()}
+
+    def read_header(self, name: str, folders: Sequence[str]) -> tuple[str, str] | None:
+        for folder in (
+            *folders,
+            "/usr/local/include",
+            "/usr/include",
+            f"/usr/include/{self.arch.name}-linux-gnu",
+        ):
+            path = os.path.join(folder, name)
+            try:
+                with open(path, encoding="utf-8", errors="replace") as file:
+                    return path, file.read()
+            except OSError:
+                continue
+        return None
+
+    def read_import(self, target: str, importer: str, folders: Sequence[str]) -> list[tuple[str, str]] | str:
+        places = [os.path.dirname(importer) or ".", *folders]
+        candidates = [target] if os.path.isabs(target) else [os.path.join(place, target) for place in places]
+        for candidate in candidates:
+            if os.path.isdir(candidate):
+                paths = [os.path.join(candidate, name) for name in sorted(os.listdir(candidate))]
+                paths = [path for path in paths if path.endswith((".bt", ".h"))]
+            elif os.path.isfile(candidate):
+                paths = [candidate]
+            else:
+                continue
+            folder = os.path.dirname(os.path.abspath(paths[0])) if paths else candidate
+            status = os.stat(folder)
+            if status.st_mode & stat.S_IWOTH and not status.st_mode & stat.S_ISVTX:
+                return f"Refusing to import from {folder}: everybody can write there"
+            found = []
+            for path in paths:
+                with open(path, encoding="utf-8", errors="surrogateescape") as file:
+                    found.append((os.path.realpath(path), file.read()))
+            return found
+        return []
 
     def pid_namespace(self) -> tuple[int, int] | None:
         """None in the initial namespace, whose inode is fixed (PROC_PID_INIT_INO)."""

@@ -38,10 +38,10 @@ class ScriptMap(MutableMapping[Any, Any]):
     Values of aggregations can be read, not written.
     """
 
-    def __init__(self, info: MapInfo, store: BackendMap, decoder: Decoder, boot_ns: int) -> None:
+    def __init__(self, info: MapInfo, store: BackendMap, decoder: Decoder) -> None:
         self.info = info
         self.store = store
-        self._merge = merger(info.value, boot_ns)
+        self._merge = merger(info.value)
         self._value = None if self._merge else decoder.function(info.value)
         self._key = decoder.function(info.key) if info.key is not None else None
 
@@ -111,10 +111,10 @@ class dict_items(list[tuple[Any, Any]]):
 class ScalarMap:
     """A map without keys: one value, and whether there is one."""
 
-    def __init__(self, info: MapInfo, store: BackendMap, decoder: Decoder, boot_ns: int) -> None:
+    def __init__(self, info: MapInfo, store: BackendMap, decoder: Decoder) -> None:
         self.info = info
         self.store = store
-        self._inner = ScriptMap(info, store, decoder, boot_ns)
+        self._inner = ScriptMap(info, store, decoder)
         self._flag = align_up(info.value.size, 8)
 
     def _data(self) -> bytes:
@@ -150,16 +150,16 @@ class ScalarMap:
 class ScriptMaps(Mapping[str, Any]):
     """All maps of a script by name; the ``@`` may be left out.
 
-    ``maps["@count"]`` is the value of a map without keys, and ``maps["@count"] = 5`` sets it; for one with keys it is
-    a ScriptMap.
+    ``maps["@count"]`` is the value of a map without keys, and ``maps["@count"] = 5`` sets it; for one with
+    keys it is a ScriptMap.
     """
 
-    def __init__(self, infos: tuple[MapInfo, ...], backend: Backend, decoder: Decoder, boot_ns: int) -> None:
+    def __init__(self, infos: tuple[MapInfo, ...], backend: Backend, decoder: Decoder) -> None:
         self._maps: dict[str, ScriptMap | ScalarMap] = {}
         for info in infos:
             store = backend.maps[info.map]
             kind = ScalarMap if info.key is None else ScriptMap
-            self._maps[info.name] = kind(info, store, decoder, boot_ns)
+            self._maps[info.name] = kind(info, store, decoder)
 
     def find(self, name: str) -> ScriptMap | ScalarMap:
         """The map itself, also where it has no keys.  Raises KeyError."""

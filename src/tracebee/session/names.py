@@ -95,7 +95,7 @@ class Names:
         addresses = struct.unpack_from(f"={count}Q", data)
         if type_.user:
             frames = tuple(
-                Frame(frame.address, frame.name, frame.offset, frame.path)
+                Frame(frame.address, frame.name or "", frame.offset, frame.path)
                 for frame in self.users.resolve_stack(pid, addresses)
             )
         else:

@@ -14,7 +14,16 @@ from tracebee.session.decode import Decoder
 from tracebee.session.drain import Drain
 from tracebee.session.maps import ScriptMaps
 from tracebee.session.names import Names
-from tracebee.spec.objects import STACKS_MAP, Breakpoint, Globals, Iterator, RunOnce
+from tracebee.spec.objects import (
+    STACKS_MAP,
+    Breakpoint,
+    Globals,
+    Iterator,
+    Kprobe,
+    RunOnce,
+    Uprobe,
+    UprobeMulti,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -58,8 +67,7 @@ class Session:
         self._stopped = False
         self.names = Names(spec.schema, self._read_stack)
         self.decoder = Decoder(self.names, config.text("str_trunc_trailer"))
-        self.boot_ns = time.clock_gettime_ns(time.CLOCK_REALTIME) - time.clock_gettime_ns(time.CLOCK_BOOTTIME)
-        self.maps = ScriptMaps(spec.schema.maps, backend, self.decoder, self.boot_ns)
+        self.maps = ScriptMaps(spec.schema.maps, backend, self.decoder)
         self.actions = Actions(self)
         self.drain = Drain(self.actions.readers())
         self._lost = 0
@@ -92,23 +100,30 @@ class Session:
 
         Raises AttachError, TargetError.
         """
-        if self.pid:
-            self._watch_pid()
-        self.backend.set_global(Globals.START, 8, time.clock_gettime_ns(time.CLOCK_BOOTTIME))
-        if self.child is not None:
-            self.backend.set_global(Globals.CHILD_PID, 8, self.child.pid)
+        self.prepare()
         self.fire("begin")
         self.attach_all()
         if self.child is not None:
             self.child.release()
 
+    def prepare(self) -> None:
+        """Set what programs can ask for: when tracing began, the child's id."""
+        if self.pid:
+            self._watch_pid()
+        now = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+        self.backend.set_global(Globals.START, 8, now)
+        self.backend.set_global(Globals.WALL_OFFSET, 8, time.clock_gettime_ns(time.CLOCK_REALTIME) - now)
+        if self.child is not None:
+            self.backend.set_global(Globals.CHILD_PID, 8, self.child.pid)
+
     def attach_all(self) -> None:
         """Attach every probe that does not fire on request."""
-        attached = 0
-        for probe in self.spec.probes:
-            if not isinstance(probe.attach, RunOnce):
-                self.backend.attach(probe)
-            attached += probe.covers
+        attached = sum(probe.covers for probe in self.spec.probes)
+        places = [probe for probe in self.spec.probes if not isinstance(probe.attach, RunOnce)]
+        # The kernel runs the newest of the probes on an instruction first (uprobe consumers, kprobe list).
+        newest_first = [probe for probe in places if isinstance(probe.attach, Uprobe | UprobeMulti | Kprobe)]
+        for probe in [probe for probe in places if probe not in newest_first] + newest_first[::-1]:
+            self.backend.attach(probe)
         self.output.renderer.attached(attached)
         self.output.flush()
 
@@ -132,8 +147,8 @@ class Session:
         self.catch_signals()
         try:
             self.pump()
-            self.backend.run_iterators()
-            self.pump()
+            if not self.finished:
+                self._iterate()
             if not self.has_sources and self.child is None and not self.pid:
                 self.finished = True
             self._loop()
@@ -141,6 +156,15 @@ class Session:
             self.stop()
             self.restore_signals()
         return self.exit_code
+
+    def _iterate(self) -> None:
+        """Run the iterators to their end: exit() in one ends that object's turn, not the others'."""
+        self.backend.run_iterators()
+        self.drain.goes_on = True
+        self.pump()
+        self.drain.goes_on = False
+        if self.drain.stopped:
+            self.finished = True
 
     def _loop(self) -> None:
         poller = select.epoll()

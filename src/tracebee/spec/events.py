@@ -76,7 +76,7 @@ class PrintValue(Action):
 
 
 class PrintMap(Action):
-    """print(@map, top, div): the map as it is when the record is read.  `top` and `div` are 0 if not given."""
+    """print(@map, top, div): the map as it is when the record is read; `top` and `div` may be 0."""
 
     map: str
     top: int = 0

@@ -30,7 +30,8 @@ class Globals:
     STACKS_LOST = 16  # u64: stacks that did not fit STACKS_MAP
     START = 24  # u64: ns since boot when tracing started, for `elapsed`
     CHILD_PID = 32  # u64: process id of the command that -c started
-    SIZE = 40  # the script's own globals follow
+    WALL_OFFSET = 40  # u64: ns from the clock of boot time to Unix time
+    SIZE = 48
 
 
 class FuncInfo(Frozen):
@@ -197,8 +198,9 @@ class Trampoline(Attach):
 class ProbeSpec(Frozen):
     """A program and where it is to be attached.
 
-    `name` is the attach point as the script's `probe` builtin gives it.  `cookie` is what the program reads by
-    bpf_get_attach_cookie.  `covers` is how many attach points of the script this one attachment stands for.
+    `name` is the attach point as the script's `probe` builtin gives it.  `cookie` is what the program reads
+    by bpf_get_attach_cookie.  `covers` is how many attach points of the script this one attachment stands
+    for.
     """
 
     name: str

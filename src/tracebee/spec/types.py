@@ -313,6 +313,13 @@ class Struct(Type):
         self._loaded: tuple[Field, ...] | None = None
         self._fields_by_name: Mapping[str, Field] | None = None
 
+    def complete(
+        self, byte_size: int, alignment: int, origin: object, loader: Callable[[], tuple[Field, ...]]
+    ) -> None:
+        """Give the layout of a structure that was only named so far; pointers to it may exist already."""
+        super().__init__(self.kind, self.name, byte_size, alignment, origin)
+        self.loader = loader
+
     @property
     def size(self) -> int:
         return self.byte_size
@@ -603,8 +610,8 @@ class Average(Aggregation):
 class Hist(Aggregation):
     """Logarithmic histogram: u64 buckets, each power of two split into 2**`bits` parts.
 
-    Bucket 0 counts negative values.  A value v below 2**bits has bucket v + 1; else with e the position of its
-    highest set bit, it has bucket 1 + ((e - bits + 1) << bits) + ((v >> (e - bits)) & (2**bits - 1)).
+    Bucket 0 counts negative values.  A value v below 2**bits has bucket v + 1; else with e the position of
+    its highest set bit, it has bucket 1 + ((e - bits + 1) << bits) + ((v >> (e - bits)) & (2**bits - 1)).
     """
 
     bits: int
@@ -643,8 +650,9 @@ class LHist(Aggregation):
 class TSeries(Aggregation):
     """A ring of `count` intervals of `interval` nanoseconds, each 24 bytes.
 
-    u64 interval number plus one (0 is unused), 64-bit value, u64 that is the time of the value ("last") or the
-    number of values.  `function` is one of last, avg, max, min, sum.
+    u64 interval number plus one (0 is unused), 64-bit value, u64 that is the time of the value ("last") or
+    the number of values.  Intervals are counted from the start of 1970, so that they begin at full units of
+    time.  `function` is one of last, avg, max, min, sum.
     """
 
     interval: int

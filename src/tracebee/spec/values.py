@@ -5,7 +5,7 @@ What a value of a type is in Python:
     Int Enum Pointer                     int
     Bool                                 bool
     Str Named KSym USym Username
-    Timestamp CgroupPath Inet MacAddr    str; bytes that are not UTF-8 are lone surrogates (os.fsencode undoes it)
+    Timestamp CgroupPath Inet MacAddr    str; bytes that are not UTF-8 are lone surrogates, as in file names
     Buffer                               bytes
     Array                                list
     Tuple                                tuple
@@ -23,11 +23,13 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from tracebee.records import Frozen
+
 
 class Frame(NamedTuple):
     """One call: `name` is empty where the address is not known; `path` is the file that holds it, if any.
 
-    `inlined` frames have the address of the function they were inlined into.  `source` is "file:line" or empty.
+    `inlined` frames have the address of the function that they are part of.  `source` is "file:line" or "".
     """
 
     address: int
@@ -39,7 +41,7 @@ class Frame(NamedTuple):
 
 
 class StackTrace:
-    """A call stack, innermost frame first.  The same object stands for equal stacks, so texts can be kept on it.
+    """A call stack, innermost frame first.  Equal stacks are one object, so texts can be kept on it.
 
     `mode` is bpftrace, perf, raw or build_id.
     """
@@ -62,7 +64,7 @@ class StackTrace:
         return f"StackTrace({[frame.name or hex(frame.address) for frame in self.frames]})"
 
 
-class AverageValue(NamedTuple):
+class AverageValue(Frozen):
     """What avg() and stats() have gathered."""
 
     count: int

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import sys
 from typing import NamedTuple
 
 from tracebee.errors import SyscallError
 from tracebee.syscalls import _uapi as uapi
-from tracebee.syscalls.raw import address, buffer, checked, empty_buffer, number_of, syscall
+from tracebee.syscalls.raw import address, buffer, checked, empty_buffer, number_of, syscall, write
 
 Layout = dict[str, tuple[int, int]]
 
@@ -38,9 +39,11 @@ class Attr:
         for name, value in fields.items():
             offset, size = self.layout[name]
             data = (
-                value if isinstance(value, bytes) else (value & ((1 << 8 * size) - 1)).to_bytes(size, _ORDER)
+                value
+                if isinstance(value, bytes)
+                else (value & ((1 << 8 * size) - 1)).to_bytes(size, sys.byteorder)
             )
-            self.data[offset : offset + len(data)] = data
+            write(self.data, offset, data)
             if any(data):
                 self.size = max(self.size, offset + size)
         return self
@@ -54,7 +57,7 @@ class Attr:
 
     def get(self, field: str) -> int:
         offset, size = self.layout[field]
-        return int.from_bytes(self.data[offset : offset + size], _ORDER)
+        return int.from_bytes(self.data.raw[offset : offset + size], sys.byteorder)
 
     def call(self, command: str) -> int:
         """The result of the command, or minus the errno."""
@@ -62,13 +65,6 @@ class Attr:
         return syscall(_BPF, uapi.BPF_CMD[command], self.data, max(size, 4))
 
 
-def _order() -> str:
-    import sys
-
-    return sys.byteorder
-
-
-_ORDER = _order()
 _BPF = number_of("bpf")
 
 
@@ -158,7 +154,7 @@ class Batch(NamedTuple):
 
     keys: bytes
     values: bytes
-    count: int
+    length: int
     position: bytes | None
 
 
@@ -326,7 +322,14 @@ def object_info(fd: int, size: int) -> bytes:
 def info_field(info: bytes, layout: Layout, field: str) -> int:
     """A number out of what object_info returned; 0 where the kernel's structure is shorter."""
     offset, size = layout[field]
-    return int.from_bytes(info[offset : offset + size], _ORDER)
+    return int.from_bytes(info[offset : offset + size], sys.byteorder)
+
+
+def enable_stats(kind: int = 0) -> int:
+    """BPF_ENABLE_STATS: run counts and times are kept while the descriptor is open."""
+    attr = Attr(uapi.ATTR_ENABLE_STATS).set(type=kind)
+    attr.size = 4
+    return checked("bpf(BPF_ENABLE_STATS)", attr.call("ENABLE_STATS"))
 
 
 def object_pin(fd: int, path: str) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
+
 from tracebee.syscalls import _uapi as uapi
-from tracebee.syscalls.raw import address, buffer, checked, empty_buffer, ioctl, number_of, syscall
+from tracebee.syscalls.raw import address, buffer, checked, empty_buffer, ioctl, number_of, syscall, write
 
 PERF_TYPE_HARDWARE = 0
 PERF_TYPE_SOFTWARE = 1
@@ -47,14 +49,14 @@ def perf_event_open(
 
     def put(field: str, value: int) -> None:
         offset, size = layout[field]
-        data[offset : offset + size] = (value & ((1 << 8 * size) - 1)).to_bytes(size, _ORDER)
+        write(data, offset, (value & ((1 << 8 * size) - 1)).to_bytes(size, sys.byteorder))
 
     put("type", type_)
     put("size", _ATTR_SIZE_VER5)
     put("config", config)
     put("sample_period", frequency or period)
     flags = int(disabled) | (_FREQ if frequency else 0)
-    data[_FLAGS_OFFSET : _FLAGS_OFFSET + 8] = flags.to_bytes(8, _ORDER)
+    write(data, _FLAGS_OFFSET, flags.to_bytes(8, sys.byteorder))
     kept = None
     if isinstance(config1, bytes):
         kept = buffer(config1 + b"\0")
@@ -79,11 +81,4 @@ def enable(fd: int) -> None:
     checked("ioctl(PERF_EVENT_IOC_ENABLE)", ioctl(fd, PERF_EVENT_IOC_ENABLE, 0))
 
 
-def _order() -> str:
-    import sys
-
-    return sys.byteorder
-
-
-_ORDER = _order()
 _NUMBER = number_of("perf_event_open")

@@ -81,6 +81,12 @@ def empty_buffer(size: int) -> ctypes.Array[ctypes.c_char]:
     return (ctypes.c_char * max(1, size))()
 
 
+def write(memory: ctypes.Array[ctypes.c_char], offset: int, data: bytes) -> None:
+    """Overwrite bytes of a buffer."""
+    assert 0 <= offset <= len(memory) - len(data)
+    ctypes.memmove(ctypes.addressof(memory) + offset, data, len(data))
+
+
 def address(memory: ctypes.Array[ctypes.c_char]) -> int:
     return ctypes.addressof(memory)
 

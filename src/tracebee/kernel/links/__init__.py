@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 class Context(Mutable):
     """What an attachment may need beside its program.
 
-    `tracefs` is called for a directory descriptor of tracefs; `pid` limits the attachment to a process if not 0.
+    `tracefs` is called for a directory descriptor of tracefs; `pid` limits the attachment to a process if
+    not 0.
     """
 
     features: Features

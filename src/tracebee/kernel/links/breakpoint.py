@@ -19,7 +19,7 @@ KERNEL_HALF = 1 << 63
 
 
 def attach(program: Program, probe: ProbeSpec, context: Context) -> Link:
-    """In the kernel on every CPU; in a process in each of its threads, as each has its own debug registers."""
+    """In the kernel on every CPU; in a process in each thread, which has debug registers of its own."""
     place = probe.attach
     assert isinstance(place, Breakpoint)
     mode = sum(perf.HW_BREAKPOINT[letter] for letter in place.mode)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tracebee.errors import AttachError, SyscallError
 from tracebee.kernel.links import Link
@@ -67,9 +67,9 @@ def return_bit(source: str) -> int:
         return int(file.read().partition(":")[2])
 
 
-def open_event(probe: ProbeSpec, **options: object) -> int:
+def open_event(probe: ProbeSpec, **options: Any) -> int:
     """perf_event_open, with an AttachError if it fails."""
     try:
-        return perf.perf_event_open(**options)  # type: ignore[arg-type]
+        return perf.perf_event_open(**options)
     except SyscallError as error:
         raise AttachError(probe.name, str(error), hint_for(error)) from error

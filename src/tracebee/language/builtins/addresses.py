@@ -85,16 +85,15 @@ class PercpuKaddr(Builtin):
         if name is None:
             return UINT64
         btf = infer.types.btf
-        variable = None
-        if btf is not None:
-            from tracebee.btf.types import Var
+        from tracebee.btf.types import Var
 
-            variable = btf.find(name, Var)
+        variable = None if btf is None else btf.find(name, Var)
         if btf is None or variable is None:
             infer.error(f'Could not resolve variable "{name}" from BTF', call.span)
             return UINT64
         found = btf.type(variable)
-        target = infer.types.from_btf(found.type_id)  # type: ignore[attr-defined]
+        assert isinstance(found, Var)
+        target = infer.types.from_btf(found.type_id)
         return Pointer(target, "kernel")
 
     def value(self, low: Lowering, call: tree.Call) -> Operand:

@@ -6,17 +6,26 @@ from typing import TYPE_CHECKING
 
 from tracebee.language import tree
 from tracebee.language.builtins.base import VOID, Builtin, literal_number
-from tracebee.language.ir import Address
+from tracebee.language.ir import Address, MapSpot
 from tracebee.language.rules import is_integer, is_signed
+from tracebee.spec.objects import GLOBALS_MAP, Globals
 from tracebee.spec.types import (
     Average,
-    Count as CountType,
     Extreme,
-    Hist as HistType,
-    LHist as LHistType,
-    Sum as SumType,
     TSeries,
     Type,
+)
+from tracebee.spec.types import (
+    Count as CountType,
+)
+from tracebee.spec.types import (
+    Hist as HistType,
+)
+from tracebee.spec.types import (
+    LHist as LHistType,
+)
+from tracebee.spec.types import (
+    Sum as SumType,
 )
 
 if TYPE_CHECKING:
@@ -206,8 +215,8 @@ def log_bucket(low: Lowering, value: Operand, bits: int) -> Operand:
 def highest_bit(low: Lowering, value: Operand) -> Operand:
     """The position of the highest set bit, 0 for 0, without a branch: paths multiply in the verifier.
 
-    In each step the sign of (limit - value) says whether the value is above the limit; the first one halves both, so
-    that values of 64 bits do not look negative.
+    In each step the sign of (limit - value) says whether the value is above the limit; the first one halves
+    both, so that values of 64 bits do not look negative.
     """
     position: Operand = 0
     halved = low.alu(">>", value, 1)
@@ -243,9 +252,9 @@ class Lhist(Aggregate):
     def aggregation(self, infer: Inference, call: tree.Call) -> Type:
         self.signed_argument(infer, call)
         values = [literal_number(infer, call, index) for index in (1, 2, 3)]
-        if None in values:
+        low, high, step = values
+        if low is None or high is None or step is None:
             return VOID
-        low, high, step = (int(value) for value in values)  # type: ignore[arg-type]
         if step <= 0:
             infer.error(f"lhist() step must be >= 1 ({step} provided)", call.span)
             return VOID
@@ -339,7 +348,8 @@ class Tseries(Aggregate):
             access = tree.MapAccess(call.span, clock, None)
             access.type = low.build.maps[clock].value
             return maps.read(low, access)
-        return low.call("ktime_get_boot_ns")
+        offset = low.load(low.address(MapSpot(GLOBALS_MAP, Globals.WALL_OFFSET)), 8)
+        return low.alu("+", low.call("ktime_get_boot_ns"), offset)
 
     def _put(
         self, low: Lowering, type_: TSeries, place: Address, number: Operand, value: Operand, now: Operand

@@ -1,8 +1,8 @@
 """What a built-in is to the compiler: one record a name.
 
-A built-in checks its arguments and gives its type while types are inferred, and emits its code when the tree is
-lowered.  Which of the code methods it has depends on its type: `value` for what fits a register, `store` for
-what lies in memory, `run` for what is only an effect.
+A built-in checks its arguments and gives its type while types are inferred, and emits its code when the tree
+is lowered.  Which of the code methods it has depends on its type: `value` for what fits a register, `store`
+for what lies in memory, `run` for what is only an effect.
 """
 
 from __future__ import annotations
@@ -84,6 +84,10 @@ class Builtin:
 
     def store(self, low: Lowering, call: tree.Call, to: Address) -> None:
         """Code that puts the result at an address."""
+        raise NotImplementedError(self.name)
+
+    def append(self, low: Lowering, call: tree.Call, to: Address, room: int) -> Operand:
+        """Code that puts at most `room` bytes of a Buffer's contents at an address; returns how many."""
         raise NotImplementedError(self.name)
 
     pads_text = False

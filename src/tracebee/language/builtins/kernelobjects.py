@@ -12,7 +12,8 @@ from tracebee.language.builtins.base import (
     literal_number,
     literal_text,
 )
-from tracebee.spec.types import UINT64, Bool, CgroupPath as CgroupPathType, Pointer, Str, Struct, Type
+from tracebee.spec.types import UINT64, Bool, Pointer, Str, Struct, Type
+from tracebee.spec.types import CgroupPath as CgroupPathType
 
 if TYPE_CHECKING:
     from tracebee.language.ir import Address, Operand
@@ -86,7 +87,7 @@ class CgroupPath(Builtin):
     def store(self, low: Lowering, call: tree.Call, to: Address) -> None:
         from tracebee.language.lower import expressions
 
-        pattern = call.arguments[1].text if len(call.arguments) == 2 else ""  # type: ignore[attr-defined]
+        pattern = call.literal(1, "")
         low.store(to, expressions.number(low, call.arguments[0]), 8)
         low.store(to.plus(8), low.build.string(pattern), 4)
         low.store(to.plus(12), 0, 4)

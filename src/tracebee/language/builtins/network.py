@@ -51,7 +51,7 @@ class Ntop(Builtin):
 
         subject = call.arguments[-1]
         size = subject.type.size if isinstance(subject.type, Array | Str) else 4
-        family: Operand = socket.AF_INET if size == 4 else socket.AF_INET6
+        family: Operand = int(socket.AF_INET if size == 4 else socket.AF_INET6)
         if len(call.arguments) == 2:
             family = expressions.number(low, call.arguments[0])
         memory.zero(low, to, Inet().size)

@@ -11,8 +11,10 @@ from tracebee.spec.printf import BadFormat, Conversion, Format, parse_format
 from tracebee.spec.types import Aggregation, Array, Buffer, Int, Named, Pointer, Str, Type, Void
 
 if TYPE_CHECKING:
+    from tracebee.language.ir import Argument
     from tracebee.language.lower.lowering import Lowering
     from tracebee.language.passes.infer import Inference
+    from tracebee.spec.events import Location
 
 MAX_ARGUMENTS = 127
 
@@ -102,7 +104,7 @@ class Formatted(Builtin):
         parsed, values = self.format_of(call)
         events.send(low, Printf(self.name, parsed, self.location(call)), values)
 
-    def location(self, call: tree.Call):  # type: ignore[no-untyped-def]
+    def location(self, call: tree.Call) -> Location | None:
         """The place that the message names; None for plain output."""
         return None
 
@@ -142,7 +144,7 @@ class System(Formatted):
 
 
 class Located(Formatted):
-    def location(self, call: tree.Call):  # type: ignore[no-untyped-def]
+    def location(self, call: tree.Call) -> Location | None:
         return call.span.location()
 
 
@@ -176,7 +178,7 @@ class Debugf(Formatted):
 
         assert isinstance(call.arguments[0], tree.Text)
         text = call.arguments[0].value + b"\0"
-        arguments: list[object] = []
+        arguments: list[Argument] = []
         for argument in call.arguments[1:]:
             if isinstance(argument.type, Str | Named):
                 found = materialized(low, text_of(low, argument))
@@ -185,7 +187,7 @@ class Debugf(Formatted):
             else:
                 arguments.append(expressions.number(low, argument))
         spot: MapSpot = memory.constant(low, text)
-        low.call("trace_printk", spot, len(text), *arguments)  # type: ignore[arg-type]
+        low.call("trace_printk", spot, len(text), *arguments)
 
 
 class Print(Builtin):
@@ -287,5 +289,5 @@ class Join(Builtin):
     def run(self, low: Lowering, call: tree.Call) -> None:
         from tracebee.language.lower import joins
 
-        delimiter = call.arguments[1].text if len(call.arguments) > 1 else " "  # type: ignore[attr-defined]
+        delimiter = call.literal(1, " ")
         joins.join(low, call.arguments[0], delimiter, self.MOST, self.LENGTH)

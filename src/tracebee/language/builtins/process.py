@@ -15,6 +15,8 @@ from tracebee.spec.types import (
     Str,
     Struct,
     Type,
+)
+from tracebee.spec.types import (
     Username as UsernameType,
 )
 
@@ -42,7 +44,7 @@ class _Id(Builtin):
 
     def value(self, low: Lowering, call: tree.Call) -> Operand:
         namespace = low.machine.pid_namespace()
-        word = call.arguments[0].name if call.arguments else "curr_ns"  # type: ignore[attr-defined]
+        word = call.word("curr_ns")
         if word == "init" or namespace is None:
             both = low.fact("pid_tgid", lambda: low.call("get_current_pid_tgid"))
             if self.high_half:
@@ -203,7 +205,7 @@ class Nsecs(Builtin):
         return UINT64
 
     def value(self, low: Lowering, call: tree.Call) -> Operand:
-        clock = call.arguments[0].name if call.arguments else "boot"  # type: ignore[attr-defined]
+        clock = call.word("boot")
         if clock == "sw_tai":
             boot = low.call("ktime_get_boot_ns")
             return low.alu("+", boot, low.machine.tai_offset())

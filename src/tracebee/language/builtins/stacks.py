@@ -1,7 +1,7 @@
 """Built-ins that take call stacks.
 
-A stack is told by a hash of its frames; the frames go once into a map of their own, under that hash.  So a stack costs
-sixteen bytes in a key, a value or a record, whatever its depth.
+A stack is told by a hash of its frames; the frames go once into a map of their own, under that hash.  So a
+stack costs sixteen bytes in a key, a value or a record, whatever its depth.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ MULTIPLIER = 0x9E37_79B9_7F4A_7C15
 
 class Kstack(Builtin):
     name = "kstack"
-    forms = ("kstack", "kstack([mode][, limit])")
+    forms: tuple[str, ...] = ("kstack", "kstack([mode][, limit])")
     description = "the kernel's call stack"
     bare = True
     maximum = 2
@@ -74,7 +74,7 @@ class Kstack(Builtin):
 
 class Ustack(Kstack):
     name = "ustack"
-    forms = ("ustack", "ustack([mode][, limit])")
+    forms: tuple[str, ...] = ("ustack", "ustack([mode][, limit])")
     description = "the process's call stack"
     user = True
 

@@ -22,10 +22,12 @@ from tracebee.spec.types import (
     Buffer,
     Named,
     Pointer,
-    Str as StrType,
     Timestamp,
     Type,
     Void,
+)
+from tracebee.spec.types import (
+    Str as StrType,
 )
 
 if TYPE_CHECKING:

@@ -1,9 +1,10 @@
 """Register allocation: virtual registers to r0–r9, by linear scan.
 
-r6–r9 keep their value across calls, r0–r5 do not (RFC 9669, 2.1 and the kernel's calling convention).  A value that
-lives across a call needs one of the four, or a place in the stack frame.  Registers that find no place are
-spilled: the code is rewritten so that they live in the frame and every use has a short-lived register of its
-own, and allocation starts again; what is cheap to make anew (a constant, an address) is made anew instead.
+r6–r9 keep their value across calls, r0–r5 do not (RFC 9669, 2.1 and the kernel's calling convention).  A
+value that lives across a call needs one of the four, or a place in the stack frame.  Registers that find no
+place are spilled: the code is rewritten so that they live in the frame and every use has a short-lived
+register of its own, and allocation starts again; what is cheap to make anew (a constant, an address) is made
+anew instead.
 """
 
 from __future__ import annotations
@@ -16,18 +17,17 @@ from tracebee.language.ir import (
     Address,
     Alu,
     Atomic,
-    Branch,
     Call,
     Jump,
     Label,
     Load,
     MapHandle,
     MapSpot,
-    MayGoto,
     Move,
     Reg,
     Return,
     Store,
+    Transfer,
 )
 from tracebee.records import Mutable
 
@@ -74,27 +74,27 @@ def allocate(function: Function) -> dict[Reg, int]:
 def live_intervals(function: Function) -> tuple[list[Interval], list[int]]:
     """The interval of each register, by start, and the positions of the calls."""
     ops = function.ops
-    starts = [0] + [index + 1 for index, op in enumerate(ops) if type(op) in (Jump, Branch, Return, MayGoto)]
+    starts = [0] + [index + 1 for index, op in enumerate(ops) if isinstance(op, Transfer | Return)]
     starts += [index for index, op in enumerate(ops) if type(op) is Label]
     starts = sorted({start for start in starts if start < len(ops)})
     block_of_label: dict[str, int] = {}
     for number, start in enumerate(starts):
         at = start
-        while at < len(ops) and type(ops[at]) is Label:
-            block_of_label[ops[at].name] = number
+        while at < len(ops) and type(label := ops[at]) is Label:
+            block_of_label[label.name] = number
             at += 1
     ends = [*starts[1:], len(ops)]
     # A block that is only a label inside a run of labels has the run's block as well.
     for number, start in enumerate(starts):
-        if type(ops[start]) is Label:
-            block_of_label[ops[start].name] = number
+        if type(label := ops[start]) is Label:
+            block_of_label[label.name] = number
     successors: list[list[int]] = []
     reads: list[int] = []
     writes: list[int] = []
     for number, (start, end) in enumerate(zip(starts, ends, strict=True)):
         last = ops[end - 1]
         following: list[int] = []
-        if type(last) in (Jump, Branch, MayGoto):
+        if isinstance(last, Transfer):
             following.append(block_of_label[last.label])
         if type(last) not in (Jump, Return) and number + 1 < len(starts):
             following.append(number + 1)
@@ -208,7 +208,7 @@ def _hints(function: Function, intervals: list[Interval], calls: list[int]) -> d
         elif type(op) is Move and type(op.source) is Reg:
             hints.setdefault(op.dst, []).append(op.source)
             hints.setdefault(op.source, []).append(op.dst)
-        elif type(op) in (Alu,) and type(op.left) is Reg:
+        elif type(op) is Alu and type(op.left) is Reg:
             hints.setdefault(op.dst, []).append(op.left)
             hints.setdefault(op.left, []).append(op.dst)
         elif type(op) is Return and type(op.value) is Reg:
@@ -223,7 +223,7 @@ def _scan(
     holder: dict[int, Interval] = {}
     places: dict[Reg, int] = {}
     for interval in intervals:
-        allowed = SAVED if interval.crosses_call else SCRATCH + SAVED
+        allowed: tuple[int, ...] = SAVED if interval.crosses_call else SCRATCH + SAVED
         if interval.start < 0:
             # Parameters arrive in r1–r5 and are moved all at once; r0 is what breaks a cycle then.
             allowed = tuple(place for place in allowed if place != 0)

@@ -11,13 +11,13 @@ from tracebee.insn.helpers import helper_id
 from tracebee.language.codegen.allocate import allocate
 from tracebee.language.codegen.optimize import signed
 from tracebee.language.ir import (
-    FRAME,
     Address,
     Alu,
     Atomic,
     Branch,
     Call,
     Convert,
+    Frame,
     FunctionHandle,
     Jump,
     KernelVariable,
@@ -34,7 +34,8 @@ from tracebee.language.ir import (
 )
 
 if TYPE_CHECKING:
-    from tracebee.language.ir import Argument, Function, Op
+    from tracebee.language.ir import Argument, Function, Op, Operand
+    from tracebee.language.source import Span
 
 MAX_STACK = 512
 """Bytes of stack that a program and the functions it calls may use together (MAX_BPF_STACK)."""
@@ -79,25 +80,20 @@ def legalize(function: Function) -> None:
     """Put constants that do not fit an instruction, and address arithmetic, into registers of their own."""
     ops: list[Op] = []
 
-    def materialize(value: Argument, span: object) -> Reg:
+    def materialize(value: Argument, span: Span | None) -> Reg:
         fresh = function.reg()
         move = Move(fresh, value)
-        move.span = span  # type: ignore[assignment]
+        move.span = span
         ops.append(move)
         return fresh
 
     for op in function.ops:
-        if type(op) is Alu:
-            if type(op.left) is int:
+        if type(op) is Alu or type(op) is Branch:
+            if isinstance(op.left, int):
                 op.left = materialize(op.left, op.span)
-            if type(op.right) is int and signed(op.right) not in _S32:
+            if isinstance(op.right, int) and signed(op.right) not in _S32:
                 op.right = materialize(op.right, op.span)
-        elif type(op) is Branch:
-            if type(op.left) is int:
-                op.left = materialize(op.left, op.span)
-            if type(op.right) is int and signed(op.right) not in _S32:
-                op.right = materialize(op.right, op.span)
-        elif type(op) is Store and type(op.value) is int:
+        elif type(op) is Store and isinstance(op.value, int):
             op.value = _stored_constant(op.value, op.size)
             if op.value not in _S32:
                 op.value = materialize(op.value, op.span)
@@ -164,7 +160,7 @@ class Emitter:
                 builder.load(size, self.places[dst], base, offset)
             case Store(_, address, value, size):
                 base, offset = self.address(address)
-                if type(value) is int:
+                if isinstance(value, int):
                     builder.store_imm(size, base, offset, value)
                 else:
                     builder.store(size, base, offset, self.places[value])
@@ -181,16 +177,17 @@ class Emitter:
                     self.copy(self.places[dst], 0)
             case Jump(_, label):
                 builder.jump(self.prefix + label)
-            case Branch(_, operator, left, right, label):
+            case Branch(_, label, operator, left, right):
                 code = JUMP_CODES[operator]
-                if type(right) is int:
+                assert isinstance(left, Reg), "legalize() saw to it"
+                if isinstance(right, int):
                     builder.jump_if_imm(code, self.places[left], signed(right), self.prefix + label)
                 else:
                     builder.jump_if(code, self.places[left], self.places[right], self.prefix + label)
             case MayGoto(_, label):
                 builder.may_goto(self.prefix + label)
             case Return(_, value):
-                if type(value) is int:
+                if isinstance(value, int):
                     builder.mov_imm(0, value)
                 else:
                     self.copy(0, self.places[value])
@@ -199,16 +196,17 @@ class Emitter:
                 raise InternalError(f"cannot emit {op!r}")
 
     def address(self, address: Address) -> tuple[int, int]:
-        base = op_codes.R10 if address.base is FRAME else self.places[address.base]
+        base = op_codes.R10 if isinstance(address.base, Frame) else self.places[address.base]
         return base, address.offset
 
     def copy(self, dst: int, src: int) -> None:
         if dst != src:
             self.builder.mov(dst, src)
 
-    def alu(self, dst: int, operator: str, left: Reg, right: Argument) -> None:
+    def alu(self, dst: int, operator: str, left: Operand, right: Operand) -> None:
+        assert isinstance(left, Reg), "legalize() saw to it"
         left_place = self.places[left]
-        if type(right) is int:
+        if isinstance(right, int):
             self.copy(dst, left_place)
             self.builder.alu_imm(ALU_CODES[operator], dst, signed(right))
             return
@@ -246,7 +244,7 @@ class Emitter:
         # Addresses behind registers read their base before it is overwritten, so they count as moves too.
         offsets: list[tuple[int, int]] = []
         for number, argument in enumerate(arguments):
-            if type(argument) is Address and argument.base is not FRAME:
+            if type(argument) is Address and not isinstance(argument.base, Frame):
                 moves.append((number + 1, self.places[argument.base]))
                 offsets.append((number + 1, argument.offset))
         self.parallel_move(moves)
@@ -254,7 +252,9 @@ class Emitter:
             if offset:
                 self.builder.alu_imm(op_codes.BPF_ADD, register, offset)
         for number, argument in enumerate(arguments):
-            if type(argument) is not Reg and not (type(argument) is Address and argument.base is not FRAME):
+            if type(argument) is not Reg and not (
+                type(argument) is Address and not isinstance(argument.base, Frame)
+            ):
                 self.load_argument(number + 1, argument)
         self.builder.call(helper_id(helper))
 
@@ -262,7 +262,7 @@ class Emitter:
         builder = self.builder
         if type(source) is Reg:
             self.copy(dst, self.places[source])
-        elif type(source) is int:
+        elif isinstance(source, int):
             builder.mov_imm(dst, source)
         elif type(source) is Address:
             base, offset = self.address(source)

@@ -28,6 +28,8 @@ def generate_object(compilation: Compilation) -> None:
     build = Build(context)
     build.report_failures = compilation.options.report_failures
     build.inference = compilation.inference
+    # For tests: the name of a map that holds the time, so that time series can be compared.
+    build.clock_map = compilation.options.environment.get("BPFTRACE_DUMMY_TS_MAP", "")
     for state in compilation.inference.maps.values():
         build.plan_map(state)
     lowered: list[tuple[Unit, list[Function]]] = []

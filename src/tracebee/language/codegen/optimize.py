@@ -25,15 +25,17 @@ from tracebee.language.ir import (
     Load,
     MapHandle,
     MapSpot,
-    MayGoto,
     Move,
     Negate,
     Reg,
     Return,
     Store,
+    Transfer,
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tracebee.language.ir import Function, Op, Operand
 
 _MASK = (1 << 64) - 1
@@ -82,7 +84,7 @@ def _propagate(function: Function) -> bool:
 
     def scalar(value: Operand) -> Operand:
         found = resolve(value)
-        return found if type(found) is Reg or type(found) is int else value
+        return found if type(found) is Reg or isinstance(found, int) else value
 
     def address(value: Address) -> Address:
         while type(value.base) is Reg:
@@ -116,7 +118,7 @@ def _propagate(function: Function) -> bool:
             type(op) is Alu
             and op.operator == "+"
             and type(op.left) is Reg
-            and type(op.right) is int
+            and isinstance(op.right, int)
             and op.left in fixed
             and -0x8000 <= op.right <= 0x7FFF
         ):
@@ -124,7 +126,12 @@ def _propagate(function: Function) -> bool:
     return changed
 
 
-def _rewritten(op: Op, scalar, address, resolve) -> Op | None:  # type: ignore[no-untyped-def]
+def _rewritten(
+    op: Op,
+    scalar: Callable[[Operand], Operand],
+    address: Callable[[Address], Address],
+    resolve: Callable[[Argument], Argument],
+) -> Op | None:
     """A simpler operation that does the same, or None."""
     match op:
         case Move(dst, source):
@@ -144,17 +151,17 @@ def _rewritten(op: Op, scalar, address, resolve) -> Op | None:  # type: ignore[n
             if new_left is not left or new_right is not right:
                 return Alu(dst, operator, new_left, new_right)
         case Negate(dst, source):
-            value = scalar(source)
-            if type(value) is int:
-                return Move(dst, signed(-value))
-            if value is not source:
-                return Negate(dst, value)
+            operand = scalar(source)
+            if isinstance(operand, int):
+                return Move(dst, signed(-operand))
+            if operand is not source:
+                return Negate(dst, operand)
         case Convert(dst, kind, source, bits):
-            value = scalar(source)
-            if type(value) is int:
-                return Move(dst, _converted(kind, value, bits))
-            if value is not source:
-                return Convert(dst, kind, value, bits)
+            operand = scalar(source)
+            if isinstance(operand, int):
+                return Move(dst, _converted(kind, operand, bits))
+            if operand is not source:
+                return Convert(dst, kind, operand, bits)
         case Load(dst, at, size):
             new = address(at)
             if new is not at:
@@ -173,16 +180,16 @@ def _rewritten(op: Op, scalar, address, resolve) -> Op | None:  # type: ignore[n
             new_arguments = [_argument(item, resolve, address) for item in arguments]
             if any(a is not b for a, b in zip(new_arguments, arguments, strict=True)):
                 return Call(dst, helper, new_arguments)
-        case Branch(_, operator, left, right, label):
+        case Branch(_, label, operator, left, right):
             new_left, new_right = scalar(left), scalar(right)
-            if type(new_left) is int and type(new_right) is int:
+            if isinstance(new_left, int) and isinstance(new_right, int):
                 if holds(operator, new_left, new_right):
                     return Jump(None, label)
                 return Label(None, "")
-            if type(new_left) is int:
-                return Branch(None, MIRRORED[operator], new_right, new_left, label)
+            if isinstance(new_left, int):
+                return Branch(None, label, MIRRORED[operator], new_right, new_left)
             if new_left is not left or new_right is not right:
-                return Branch(None, operator, new_left, new_right, label)
+                return Branch(None, label, operator, new_left, new_right)
         case Return(_, value):
             new_value = scalar(value)
             if new_value is not value:
@@ -190,7 +197,9 @@ def _rewritten(op: Op, scalar, address, resolve) -> Op | None:  # type: ignore[n
     return None
 
 
-def _argument(item: Argument, resolve, address) -> Argument:  # type: ignore[no-untyped-def]
+def _argument(
+    item: Argument, resolve: Callable[[Argument], Argument], address: Callable[[Address], Address]
+) -> Argument:
     """An argument of a helper may be any symbol, so whatever the register was set to goes straight in."""
     if type(item) is Address:
         new = address(item)
@@ -206,12 +215,12 @@ def _argument(item: Argument, resolve, address) -> Argument:  # type: ignore[no-
 
 
 def _fold(dst: Reg, operator: str, left: Operand, right: Operand) -> Op | None:
-    if type(left) is int and type(right) is int:
+    if isinstance(left, int) and isinstance(right, int):
         value = evaluate(operator, left, right)
         return None if value is None else Move(dst, value)
-    if type(left) is int and operator in _COMMUTATIVE:
+    if isinstance(left, int) and operator in _COMMUTATIVE:
         return Alu(dst, operator, right, left)
-    if type(right) is int and type(left) is Reg:
+    if isinstance(right, int) and type(left) is Reg:
         if right == 0 and operator in ("+", "-", "|", "^", "<<", ">>", "s>>"):
             return Move(dst, left)
         if right == 1 and operator in ("*", "/", "s/"):
@@ -298,22 +307,22 @@ def _clean_jumps(function: Function) -> bool:
             at = targets[label] + 1
             while at < len(ops) and type(ops[at]) is Label:
                 at += 1
-            if at < len(ops) and type(ops[at]) is Jump:
-                label = ops[at].label
-            else:
+            following = ops[at] if at < len(ops) else None
+            if type(following) is not Jump:
                 break
+            label = following.label
         return label
 
     changed = False
     for op in ops:
-        if type(op) in (Jump, Branch):
+        if type(op) is Jump or type(op) is Branch:
             label = final(op.label)
             if label != op.label:
                 op.label = label
                 changed = True
     kept: list[Op] = []
     reachable = True
-    used = {op.label for op in ops if type(op) in (Jump, Branch, MayGoto)}
+    used = {op.label for op in ops if isinstance(op, Transfer)}
     for index, op in enumerate(ops):
         if type(op) is Label:
             if op.name not in used:
@@ -323,14 +332,14 @@ def _clean_jumps(function: Function) -> bool:
         if not reachable:
             changed = True
             continue
-        if type(op) in (Jump, Branch) and _follows(ops, index, op.label):
+        if (type(op) is Jump or type(op) is Branch) and _follows(ops, index, op.label):
             changed = True
             continue
         if type(op) is Branch and op.operator in NEGATED and index + 1 < len(ops):
             following = ops[index + 1]
             if type(following) is Jump and _follows(ops, index + 1, op.label):
                 # if c goto A; goto B; A:  →  if !c goto B; A:
-                op = Branch(None, NEGATED[op.operator], op.left, op.right, following.label)
+                op = Branch(None, following.label, NEGATED[op.operator], op.left, op.right)
                 op.span = following.span
                 ops[index] = op
                 ops[index + 1] = Label(None, "")

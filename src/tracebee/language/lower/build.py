@@ -53,8 +53,8 @@ DECLARED_KINDS = {
 class MapPlan(Mutable):
     """A map of the script: its types, and the kernel map that holds it.
 
-    A scalar map that is no aggregation is one array slot: its value, then at `flag_offset` a u64 that is not 0
-    once there is a value.  The same word follows the value of per-CPU scalar maps.
+    A scalar map that is no aggregation is one array slot: its value, then at `flag_offset` a u64 that is not
+    0 once there is a value.  The same word follows the value of per-CPU scalar maps.
     """
 
     name: str

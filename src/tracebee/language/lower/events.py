@@ -62,7 +62,7 @@ def send_fixed(low: Lowering, number: int, layout: Layout, nodes: list[tree.Expr
 
     end, full = low.label("sent"), low.label("full")
     with low.branch_scope():
-        numbers: dict[int, object] = {}
+        numbers: dict[int, Operand] = {}
         for index, (node, slot) in enumerate(zip(nodes, layout.slots, strict=True)):
             if slot.type.is_scalar and not isinstance(node, tree.Number | tree.Truth | tree.Constant):
                 numbers[index] = expressions.converted(low, node, slot.type)
@@ -72,7 +72,7 @@ def send_fixed(low: Lowering, number: int, layout: Layout, nodes: list[tree.Expr
         for index, (node, slot) in enumerate(zip(nodes, layout.slots, strict=True)):
             to = Address(record, slot.offset)
             if index in numbers:
-                low.store(to, numbers[index], slot.type.size)  # type: ignore[arg-type]
+                low.store(to, numbers[index], slot.type.size)
             else:
                 expressions.store(low, node, slot.type, to)
         low.call("ringbuf_submit", record, 0)
@@ -90,19 +90,19 @@ def send_varying(low: Lowering, number: int, layout: Layout, nodes: list[tree.Ex
         # A byte more for each: some helpers write a NUL behind what they write.
         room = align_up(layout.size, 8) + sum(slot.type.size + 1 for slot in layout.slots if slot.dynamic)
         record = low.memory(room, on_stack=False)
-        total: object = layout.size
+        total: Operand = layout.size
         for node, slot in zip(nodes, layout.slots, strict=True):
             if not slot.dynamic:
                 expressions.store(low, node, slot.type, record.plus(slot.offset))
                 continue
             with low.temporaries():
-                to = Address(low.register(low.alu("+", low.pointer(record), total)), 0)  # type: ignore[arg-type]
+                to = Address(low.register(low.alu("+", low.pointer(record), total)), 0)
                 assert isinstance(slot.type, Str | Buffer)
                 length = strings.append(low, node, to, slot.type.capacity)
                 low.store(record.plus(slot.offset), length, 4)
-                total = low.alu("+", total, length)  # type: ignore[arg-type]
+                total = low.alu("+", total, length)
         low.store(record, number, 4)
-        output(low, record, total)  # type: ignore[arg-type]
+        output(low, record, total)
 
 
 def output(low: Lowering, record: Address, size: Operand) -> None:

@@ -409,7 +409,7 @@ def narrowed(low: Lowering, found: Operand, source: Type, target: Type) -> Opera
     given = as_integer(source) if not isinstance(source, Pointer) else Int(8, False)
     if wanted.width == 8 or (
         given.width <= wanted.width
-        and (given.signed == wanted.signed or not given.signed and given.width < wanted.width)
+        and (given.signed == wanted.signed or (not given.signed and given.width < wanted.width))
     ):
         return found
     if type(found) is int:
@@ -446,8 +446,8 @@ def cast(low: Lowering, node: tree.Cast) -> Operand:
 def store(low: Lowering, node: tree.Expression, type_: Type, to: Address) -> None:
     """Put the value of an expression, as one of `type_`, at an address in BPF memory.
 
-    Padding, and the bytes behind the end of a string, become zero only in strings: whoever compares whole values
-    clears the memory first.
+    Padding, and the bytes behind the end of a string, become zero only in strings: whoever compares whole
+    values clears the memory first.
     """
     with low.at(node.span):
         _store(low, node, type_, to)
@@ -498,8 +498,8 @@ def _store(low: Lowering, node: tree.Expression, type_: Type, to: Address) -> No
         case tree.TypeInfo():
             base, full = low.build.inference.type_info(node)
             assert isinstance(type_, Record)
-            for text, offset, element in zip((base, full), type_.offsets, type_.elements, strict=True):
-                memory.store_bytes(low, to.plus(offset), text.encode().ljust(element.size, b"\0"))
+            for text, offset, field in zip((base, full), type_.offsets, type_.elements, strict=True):
+                memory.store_bytes(low, to.plus(offset), text.encode().ljust(field.size, b"\0"))
             return
     with low.temporaries():
         place = places.find_place(low, node)
@@ -528,9 +528,9 @@ def store_place(low: Lowering, place: Place, type_: Type, to: Address) -> None:
         memory.copy(low, to, places.local(low, place).address, min(source.size, type_.size))
     else:
         assert isinstance(source, Tuple | Record)
-        order = range(len(type_.elements))
+        order = list(range(len(type_.elements)))
         if isinstance(source, Record) and isinstance(type_, Record):
-            order = [source.names.index(name) for name in type_.names]  # type: ignore[assignment]
+            order = [source.names.index(name) for name in type_.names]
         for index, element, offset in zip(order, type_.elements, type_.offsets, strict=True):
             part = place.at(source.offsets[index], source.elements[index])
             store_place(low, part, element, to.plus(offset))

@@ -124,7 +124,7 @@ class Lowering:
         self.add(Jump(None, label))
 
     def branch(self, operator: str, left: Operand, right: Operand, label: str) -> None:
-        self.add(Branch(None, operator, left, right, label))
+        self.add(Branch(None, label, operator, left, right))
 
     def may_goto(self, label: str) -> None:
         self.add(MayGoto(None, label))
@@ -152,7 +152,7 @@ class Lowering:
         return dst
 
     def negate(self, source: Operand) -> Operand:
-        if type(source) is int:
+        if isinstance(source, int):
             return -source
         dst = self.reg()
         self.add(Negate(dst, source))
@@ -223,11 +223,14 @@ class Lowering:
 
     # --- control
 
-    def finish_probe(self) -> None:
-        """Leave the program from wherever this is."""
+    def finish_probe(self, value: Operand = 0) -> None:
+        """Leave the program from wherever this is; `value` is its result, unless this is in a map loop."""
         here = self.here
         if here.parent is None:
-            self.jump(here.return_label)
+            if value == 0:
+                self.jump(here.return_label)
+            else:
+                self.add(Return(None, value))
             return
         assert self.return_flag is not None
         self.store(self.outer_address(self.return_flag, 0), 1, 8)
@@ -253,7 +256,7 @@ class Lowering:
 
     @contextmanager
     def branch_scope(self) -> Iterator[None]:
-        """Code inside may be jumped over: what is found out, declared and taken in it is forgotten at its end."""
+        """Code inside may be jumped over: what it finds out, declares and takes is forgotten at its end."""
         here = self.here
         mark = here.depth, here.floor, self.scratch_depth, self.scratch_floor
         declared = set(self.variables)
@@ -280,7 +283,7 @@ class Lowering:
     # --- memory
 
     def memory(self, size: int, on_stack: bool | None = None) -> Address:
-        """Fresh bytes, 8-aligned, contents undefined: in the stack frame if they are few, else in scratch memory."""
+        """Fresh bytes, 8-aligned, undefined: in the stack frame if they are few, else in scratch memory."""
         size = align_up(max(size, 1), 8)
         here = self.here
         if on_stack is None:
@@ -313,7 +316,7 @@ class Lowering:
         return self._mentions.get(builtin, 0)
 
     def load_register(self, name: str) -> Reg:
-        """A register of the processor as it was at the probe, from the struct pt_regs that the context starts with."""
+        """A register of the processor at the probe, from the struct pt_regs that the context starts with."""
         offset = self.machine.arch.registers[name]
         found = self.fact(f"register {name}", lambda: self.load(Address(self.ctx(), offset), 8))
         assert type(found) is Reg
@@ -361,14 +364,14 @@ class Lowering:
     # --- the end
 
     def complete(self) -> list[Function]:
-        """Add what must stand at the top and the end of each function; returns the functions, program first."""
+        """Add what must stand at the top and the end of each function; the functions, program first."""
         self.place_label(self.here.return_label)
         self.add(Return(None, 0))
-        self._add_scratch(self.here)
+        self.finish_activation(self.here)
         self.build.scratch_bytes = align_up(self.scratch_end, 64)
         return self.functions
 
-    def _add_scratch(self, activation: Activation) -> None:
+    def finish_activation(self, activation: Activation) -> None:
         """Set the scratch register of a function, if it has one, before anything else."""
         base = activation.scratch
         if base is None:
@@ -378,7 +381,7 @@ class Lowering:
         outer, function.span = function.span, self.unit.probe.span
         cpu = function.reg("cpu")
         function.add(Call(cpu, "get_smp_processor_id", []))
-        # All CPUs' parts lie in one array slot, CPU by CPU; the size of a part is known when all probes are done.
+        # All CPUs' parts lie in one array slot, CPU by CPU; a part's size is known when all probes are done.
         masked = function.reg()
         function.add(Alu(masked, "&", cpu, cpu_slots(self.machine.possible_cpus) - 1))
         offset = function.reg()

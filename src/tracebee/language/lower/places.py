@@ -20,8 +20,8 @@ class Place(Frozen):
     """Bytes somewhere, of a type.
 
     `space` is "bpf" for memory that instructions can read, "btf" for kernel memory behind a pointer that the
-    verifier knows the type of, and "kernel", "user" or "" (unknown) for memory that takes a helper.  `bits` and
-    `bit_offset` are those of a bitfield.
+    verifier knows the type of, and "kernel", "user" or "" (unknown) for memory that takes a helper.  `bits`
+    and `bit_offset` are those of a bitfield.
     """
 
     address: Address
@@ -211,7 +211,7 @@ def load(low: Lowering, place: Place) -> Operand:
 
 
 def tested_pointer(low: Lowering, pointer: Reg) -> Reg:
-    """A pointer of the context that the verifier has seen tested: with a null pointer it allows no arithmetic."""
+    """A pointer of the context after a test: with one that may be null the verifier allows no arithmetic."""
     result = low.move(pointer)
     usable = low.label("usable")
     low.branch("!=", result, 0, usable)

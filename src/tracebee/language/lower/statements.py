@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tracebee.language import tree
 from tracebee.language.builtins import find_builtin
+from tracebee.language.builtins.aggregations import Aggregate
 from tracebee.language.ir import FRAME, Address, Function, FunctionHandle, MapHandle, Reg, Return
 from tracebee.language.lower import expressions, maps, memory, places
 from tracebee.language.lower.lowering import Activation, Loop
 from tracebee.language.rules import is_signed
-from tracebee.spec.types import INT64, UINT64, Aggregation, Int, Pointer, Void
+from tracebee.spec.types import INT64, UINT64, Aggregation, Int, Pointer, Tuple, Void
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tracebee.language.lower.build import MapPlan
     from tracebee.language.lower.lowering import Lowering
     from tracebee.language.scratch import Scratch
@@ -198,7 +201,8 @@ def assign_map(low: Lowering, node: tree.Assign, target: tree.MapAccess) -> None
     if isinstance(plan.value, Aggregation):
         assert isinstance(node.value, tree.Call)
         builtin = find_builtin(node.value.name)
-        builtin.update(low, node.value, target)  # type: ignore[union-attr]
+        assert isinstance(builtin, Aggregate)
+        builtin.update(low, node.value, target)
         return
     target.type = plan.value
     if node.operator == "=":
@@ -216,9 +220,7 @@ def assign_map(low: Lowering, node: tree.Assign, target: tree.MapAccess) -> None
 
 def jump(low: Lowering, node: tree.Jump) -> None:
     if node.kind == "return":
-        if node.value is not None:
-            effect(low, node.value)
-        low.finish_probe()
+        low.finish_probe(0 if node.value is None else expressions.number(low, node.value))
         return
     loop = low.here.loops[-1]
     if loop.is_callback:
@@ -236,7 +238,8 @@ def unroll(low: Lowering, node: tree.Unroll) -> None:
 def while_loop(low: Lowering, node: tree.While) -> None:
     again, leave = low.label("while"), low.label("endwhile")
     low.place_label(again)
-    low.loop_guard(leave)
+    if not counts_to_constant(low, node.condition):
+        low.loop_guard(leave)
     with low.branch_scope():
         expressions.condition(low, node.condition, leave)
         low.here.loops.append(Loop(leave, again))
@@ -246,6 +249,29 @@ def while_loop(low: Lowering, node: tree.While) -> None:
     low.place_label(leave)
 
 
+def counts_to_constant(low: Lowering, condition: tree.Expression) -> bool:
+    """Whether a condition compares a counter, made of nothing but constants, with a constant.
+
+    The verifier then knows every round, and goes through them with less trouble than through a loop it does
+    not know.
+    """
+    if not isinstance(condition, tree.Binary) or not isinstance(condition.left, tree.Variable):
+        return False
+    if not isinstance(condition.right, tree.Number):
+        return False
+    binding = condition.left.binding
+    for node in tree.walk(low.unit.probe.body):
+        if isinstance(node, tree.Assign) and isinstance(node.target, tree.Variable):
+            value = node.value.operand if isinstance(node.value, tree.Cast) else node.value
+            if node.target.binding is binding and not isinstance(value, tree.Number):
+                return False
+        elif isinstance(node, tree.Let | tree.ForRange | tree.ForMap) and node.variable.binding is binding:
+            first = node.value if isinstance(node, tree.Let) else None
+            if first is not None and not isinstance(first, tree.Number):
+                return False
+    return True
+
+
 def for_range(low: Lowering, node: tree.ForRange) -> None:
     first = low.move(expressions.number(low, node.first))
     last = low.move(expressions.number(low, node.last))
@@ -253,7 +279,8 @@ def for_range(low: Lowering, node: tree.ForRange) -> None:
     again, leave, proceed = low.label("for"), low.label("endfor"), low.label("next")
     low.place_label(again)
     low.branch("s>=", counter, last, leave)
-    low.loop_guard(leave)
+    if not all(isinstance(bound, tree.Number) for bound in (node.first, node.last)):
+        low.loop_guard(leave)
     with low.branch_scope():
         home = declare(low, node.variable.binding)
         if isinstance(home, Reg):
@@ -294,6 +321,7 @@ def for_map(low: Lowering, node: tree.ForMap) -> None:
     home = declare(low, binding)
     assert isinstance(home, Address)
     pair = binding.type
+    assert isinstance(pair, Tuple) and plan.key is not None and plan.value is not None
     key_type, value_type = pair.elements
     from tracebee.language.lower.places import Place
 
@@ -301,7 +329,7 @@ def for_map(low: Lowering, node: tree.ForMap) -> None:
         low,
         Place(Address(body.parameters[1], 0), plan.key),
         key_type,
-        home.plus(pair.offsets[0]),  # type: ignore[arg-type]
+        home.plus(pair.offsets[0]),
     )
     value_home = home.plus(pair.offsets[1])
     if isinstance(plan.value, Aggregation):
@@ -314,6 +342,7 @@ def for_map(low: Lowering, node: tree.ForMap) -> None:
     with low.temporaries():
         block(low, node.body)
     low.add(Return(None, 0))
+    low.finish_activation(inner)
     low.here = outer
     low.call("for_each_map_elem", MapHandle(plan.spec.name), FunctionHandle(body.name), Address(FRAME, 0), 0)
     if low.return_flag is not None and has_return(node.body):
@@ -370,7 +399,7 @@ def has_return(body: tree.Block) -> bool:
     )
 
 
-_STATEMENTS = {
+_STATEMENTS: dict[type[tree.Statement], Callable[[Lowering, Any], None]] = {
     tree.ExpressionStatement: expression_statement,
     tree.Assign: assign,
     tree.Discard: discard,

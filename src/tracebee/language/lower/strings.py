@@ -1,7 +1,7 @@
 """Strings: storing, appending to records, comparing, searching.
 
-A string in a variable, a map or a key has zeros behind its end, so that equal strings are equal bytes.  A string
-on its way to user space is moved with its length and costs no more than that.
+A string in a variable, a map or a key has zeros behind its end, so that equal strings are equal bytes.  A
+string on its way to user space is moved with its length and costs no more than that.
 """
 
 from __future__ import annotations
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from tracebee.language.ir import Operand
     from tracebee.language.lower.lowering import Lowering
     from tracebee.language.lower.places import Place
+
+SHORT_LOOP = 128
+"""Loops of so few rounds are left to the verifier to go through."""
 
 WORDS_LIMIT = 64
 """Strings up to this capacity are compared word by word without a loop."""
@@ -132,8 +135,8 @@ def read_string(
 ) -> Operand:
     """Read a NUL-terminated string of up to `size` bytes into as many bytes; returns its length.
 
-    The kernel's helpers write size - 1 characters and a NUL.  Where they hit that limit, the last byte is read
-    by itself, unless `exact`: it is a NUL, or the sign that there is more.
+    The kernel's helpers write size - 1 characters and a NUL.  Where they hit that limit, the last byte is
+    read by itself, unless `exact`: it is a NUL, or the sign that there is more.
     """
     low.store(to, 0, 1)
     helper = memory.STRING_READERS[space]
@@ -247,8 +250,7 @@ def append_buffer(low: Lowering, node: tree.Expression, to: Address, capacity: i
     if isinstance(node, tree.Call):
         builtin = find_builtin(node.name)
         assert builtin is not None
-        length: Operand = builtin.append(low, node, to, capacity)  # type: ignore[attr-defined]
-        return length
+        return builtin.append(low, node, to, capacity)
     place = places.local(low, places.any_place(low, node))
     length = memory.bounded(low, low.load(place.address, 4), capacity)
     low.call("probe_read_kernel", low.pointer(to), length, place.address.plus(Buffer.HEADER))
@@ -273,15 +275,15 @@ def terminated_length(low: Lowering, address: Address, capacity: int) -> Operand
 def counted_loop(low: Lowering, limit: Operand, body: Callable[[Reg, str], None]) -> None:
     """Run `body(index, leave)` for index 0, 1, …; it may jump to the label `leave`.
 
-    The bound makes any kernel from 5.3 on accept it; may_goto, where there is one, spares the verifier from
-    going through all rounds.
+    The bound makes any kernel from 5.3 on accept it; in a long loop may_goto, where there is one, spares the
+    verifier from going through all rounds.
     """
     index = low.move(0, "index")
     again, leave = low.label("again"), low.label("leave")
     low.place_label(again)
     low.branch(">=", index, limit, leave)
-    if low.machine.feature("may_goto"):
-        low.may_goto(leave)
+    if not (type(limit) is int and limit <= SHORT_LOOP):
+        low.loop_guard(leave)
     with low.branch_scope():
         body(index, leave)
         low.set(index, low.alu("+", index, 1))

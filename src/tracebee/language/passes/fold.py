@@ -5,13 +5,14 @@ It runs before types are known, so that a folded constant gets the type of its v
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from tracebee.language import tree
 
 if TYPE_CHECKING:
     from tracebee.language.diagnostics import Diagnostics
 
+_Ordered = TypeVar("_Ordered", int, bytes)
 _COMPARISONS = ("==", "!=", "<", "<=", ">", ">=")
 
 
@@ -33,14 +34,14 @@ def fold_one(node: tree.Node, diagnostics: Diagnostics) -> tree.Node:
             first, second = _constant(left), _constant(right)
             if first is not None and second is not None:
                 return _binary(node, operator, first, second, diagnostics)
-            if operator in ("&&", "||") and first is not None and isinstance(left, tree.Truth | tree.Number):
-                # The left side decides alone: (false && x), (true || x).
-                if bool(first) == (operator == "||"):
-                    return tree.Truth(node.span, operator == "||")
+            decides = {"&&": False, "||": True}.get(operator)
+            if first is not None and bool(first) is decides and isinstance(left, tree.Truth | tree.Number):
+                # The left side says it all: (false && x), (true || x).
+                return tree.Truth(node.span, decides)
         case tree.Ternary(condition=condition, then=then, otherwise=otherwise):
-            value = _constant(condition)
-            if value is not None:
-                chosen = then if value else otherwise
+            known = _constant(condition)
+            if known is not None:
+                chosen = then if known else otherwise
                 return condition if chosen is None else chosen
     return node
 
@@ -72,20 +73,20 @@ def _texts(node: tree.Binary, operator: str, left: bytes, right: bytes) -> tree.
     return node
 
 
-def _compare(operator: str, left: int | bytes, right: int | bytes) -> bool:
+def _compare(operator: str, left: _Ordered, right: _Ordered) -> bool:
     match operator:
         case "==":
             return left == right
         case "!=":
             return left != right
         case "<":
-            return left < right  # type: ignore[operator]
+            return left < right
         case "<=":
-            return left <= right  # type: ignore[operator]
+            return left <= right
         case ">":
-            return left > right  # type: ignore[operator]
+            return left > right
         case _:
-            return left >= right  # type: ignore[operator]
+            return left >= right
 
 
 def _binary(node: tree.Binary, operator: str, left: int, right: int, diagnostics: Diagnostics) -> tree.Node:

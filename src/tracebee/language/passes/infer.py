@@ -1,7 +1,7 @@
 """Pass: find the type of every expression, variable and map.
 
-Variables and maps get the widest of the types that are assigned to them, anywhere in the script; so the probes
-are gone through until nothing changes, and only then, in a last round, are mistakes reported.
+Variables and maps get the widest of the types that are assigned to them, anywhere in the script; so the
+probes are gone through until nothing changes, and only then, in a last round, are mistakes reported.
 """
 
 from __future__ import annotations
@@ -251,7 +251,7 @@ class Inference:
 
     def _variable(self, node: tree.Variable) -> Type:
         node.space = "kernel"
-        return node.binding.type  # type: ignore[no-any-return]
+        return node.binding.type
 
     def _map_access(self, node: tree.MapAccess) -> Type:
         """A map that is read."""

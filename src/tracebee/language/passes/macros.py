@@ -1,7 +1,7 @@
 """Pass: replace the calls of macros by their bodies.
 
-Macros are hygienic: a body sees its parameters and nothing else of where it is used, and its own variables get
-names that no script can write.
+Macros are hygienic: a body sees its parameters and nothing else of where it is used, and its own variables
+get names that no script can write.
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ class Macros:
         return self._expand(node, (), in_library=False)
 
     def _expand(self, node: tree.Node, active: tuple[tree.Macro, ...], in_library: bool) -> tree.Node:
+        """`active` are the macros whose bodies the node lies in; the innermost's parameters are no macros."""
         for field in node._fields:
             value = getattr(node, field)
             if isinstance(value, tree.Node):
@@ -55,6 +56,8 @@ class Macros:
         if isinstance(node, tree.Call):
             return self._call(node, node.name, node.arguments, active, in_library)
         if isinstance(node, tree.Name):
+            if active and any(parameter.name == node.name for parameter in active[-1].parameters):
+                return node
             return self._call(node, node.name, [], active, in_library)
         return node
 
@@ -123,8 +126,6 @@ class Macros:
                 argument = given.get(node.name)
                 if isinstance(argument, tree.Variable):
                     node.name = argument.name
-                elif "·" not in node.name or not node.name.startswith("$"):
-                    node.name += suffix
                 else:
                     node.name += suffix
             elif isinstance(node, tree.MapAccess):

@@ -22,6 +22,7 @@ class _Resolver:
     def __init__(self, types: TypeTable, diagnostics: Diagnostics) -> None:
         self.types = types
         self.diagnostics = diagnostics
+        self.active: list[str] = []
 
     def visit(self, node: tree.Node) -> None:
         words: frozenset[str] = frozenset()
@@ -36,7 +37,9 @@ class _Resolver:
                 words = builtin.words
         for field in node._fields:
             value = getattr(node, field)
-            if isinstance(value, tree.Name):
+            if isinstance(value, tree.Name) and field in ("target", "of") and self.is_type(value):
+                setattr(node, field, tree.TypeName(value.span, value.name, None, []))
+            elif isinstance(value, tree.Name):
                 setattr(node, field, self.name(value, words))
             elif isinstance(value, tree.Node):
                 self.visit(value)
@@ -46,6 +49,13 @@ class _Resolver:
                         value[index] = self.name(item, words)
                     elif isinstance(item, tree.Node):
                         self.visit(item)
+
+    def is_type(self, name: tree.Name) -> bool:
+        """Whether a word in sizeof() and the like is the name of a type and of nothing else."""
+        builtin = find_builtin(name.name)
+        if builtin is not None and builtin.bare:
+            return False
+        return self.types.find(name.name) is not None
 
     def name(self, name: tree.Name, words: frozenset[str]) -> tree.Expression:
         word = name.name
@@ -57,8 +67,14 @@ class _Resolver:
         if word.startswith("arg") and word[3:].isdigit():
             return tree.Call(name.span, "arg", [tree.Number(name.span, int(word[3:]))])
         declarations = self.types.declarations
-        if declarations is not None and word in declarations.constants:
-            return declarations.constants[word].expression(name.span)
+        if declarations is not None and word in declarations.constants and word not in self.active:
+            expression = declarations.constants[word].expression(name.span)
+            if expression is not None:
+                holder = tree.ExpressionStatement(name.span, expression)
+                self.active.append(word)
+                self.visit(holder)
+                self.active.pop()
+                return holder.value
         constant = self.types.constant(word)
         if constant is not None:
             value, of = constant
@@ -70,6 +86,6 @@ class _Resolver:
                 f"call it as {' or '.join(builtin.forms) or word + '()'}",
             )
         else:
-            known = [other for other in builtin_names()]
+            known = list(builtin_names())
             self.diagnostics.error(f"Unknown identifier: '{word}'", name.span, nearest(word, known))
         return tree.Number(name.span, 0)

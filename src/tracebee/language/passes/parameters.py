@@ -1,7 +1,7 @@
 """Pass: put the parameters from the command line into the script.
 
-``$1`` becomes a number where the parameter reads as one and a string elsewhere; ``str($1)`` is always a string.
-``getopt("name", default)`` takes ``--name=value``, given after ``--``.
+``$1`` becomes a number where the parameter reads as one and a string elsewhere; ``str($1)`` is always a
+string. ``getopt("name", default)`` takes ``--name=value``, given after ``--``.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Parameters(Frozen):
-    """What the command line gave: `positional` in order, `named` by name; a value of None is a bare --name."""
+    """What the command line gave: `positional` in order, `named` by name; None is a bare --name."""
 
     positional: tuple[str, ...] = ()
     named: tuple[tuple[str, str | None], ...] = ()
@@ -36,8 +36,8 @@ class NamedOption(Frozen):
 def split_parameters(words: Sequence[str]) -> Parameters:
     """Positional and named parameters of the words behind the script.
 
-    Before ``--`` all are positional; behind it ``--name`` and ``--name=value`` are named.  Raises UsageError for
-    a word that starts with ``--`` before that.
+    Before ``--`` all are positional; behind it ``--name`` and ``--name=value`` are named.  Raises UsageError
+    for a word that starts with ``--`` before that.
     """
     positional: list[str] = []
     named: list[tuple[str, str | None]] = []

@@ -14,8 +14,11 @@ from tracebee.language.probes.tracepoint import FEW, is_syscall_event, lower_sys
 from tracebee.spec.objects import Tracepoint
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tracebee.language.compile import Compilation
     from tracebee.language.probes.base import Expansion
+    from tracebee.language.source import Span
 
 
 def make_units(compilation: Compilation) -> list[Unit]:
@@ -28,13 +31,14 @@ def make_units(compilation: Compilation) -> list[Unit]:
         points: list[tuple[ProbeKind, Point]] = []
         for attach_point in probe.points:
             found = expand_point(attach_point.text, attach_point.span, context)
-            points += [(kind, point) for kind, point in found if keep(kind, point)]
-        if not points and not context.diagnostics.has_errors and not compilation.options.probe_filter:
-            context.diagnostics.warning(
-                "Probe has no valid attach points. It is being removed which may cause issues with program "
-                "behavior.",
-                probe.span,
-            )
+            kept = [(kind, point) for kind, point in found if keep(kind, point)]
+            for _, point in kept:
+                if point.refusal[0]:
+                    context.diagnostics.error(point.refusal[0], attach_point.span, point.refusal[1])
+                    break
+            points += kept
+        if not points and not compilation.options.probe_filter:
+            report_empty(probe, context)
         points = [
             (kind, point)
             for kind, point in points
@@ -62,13 +66,30 @@ def make_units(compilation: Compilation) -> list[Unit]:
     return units
 
 
+def report_empty(probe: tree.Probe, context: Expansion) -> None:
+    """Say that a probe has no place at all, as the configuration wants it said."""
+    mode = context.config.text("missing_probes")
+    if mode == "error":
+        if not context.diagnostics.has_errors:
+            context.diagnostics.error(
+                "Probe has no valid attach points. If this is expected, set the 'missing_probes' config variable to "
+                "'warn'.",
+                probe.span,
+            )
+    elif mode == "warn":
+        context.diagnostics.warning(
+            "Probe has no valid attach points. It is being removed which may cause issues with program behavior.",
+            probe.span,
+        )
+
+
 def many_syscalls(expanded: list[tuple[tree.Probe, list[tuple[ProbeKind, Point]]]]) -> bool:
     """Whether the script has more than a few tracepoints of system calls."""
     places = (point.attach for _, points in expanded for _, point in points)
     return sum(isinstance(place, Tracepoint) and is_syscall_event(place) for place in places) > FEW
 
 
-def _filter(pattern: str):  # type: ignore[no-untyped-def]
+def _filter(pattern: str) -> Callable[[ProbeKind, Point], bool]:
     """Which points --probe-filter keeps; begin and end always stay."""
     if not pattern:
         return lambda kind, point: True
@@ -99,7 +120,7 @@ def split_point(text: str) -> list[str]:
     return parts
 
 
-def expand_point(text: str, span, context: Expansion) -> list[tuple[ProbeKind, Point]]:  # type: ignore[no-untyped-def]
+def expand_point(text: str, span: Span, context: Expansion) -> list[tuple[ProbeKind, Point]]:
     """The points that one attach point means."""
     parts = split_point(text)
     word = parts[0]
@@ -181,7 +202,7 @@ def _needs_own(kind: ProbeKind, uses: Uses, context: Expansion) -> bool:
 def program_name(point: str, number: int) -> str:
     """A name for a program in the kernel: the attach point as far as its rules allow, and a number.
 
-    Names have letters, digits, underscores and dots (bpf_obj_name_cpy) and 15 characters; the function in BTF has the
-    whole name.
+    Names have letters, digits, underscores and dots (bpf_obj_name_cpy) and 15 characters; the function in
+    BTF has the whole name.
     """
     return f"{re.sub(r'[^A-Za-z0-9_]', '_', point)[:100]}_{number}"

@@ -1,6 +1,6 @@
 """Pass: give every ``$name`` the variable that it means.
 
-A variable belongs to the block in which it is declared by ``let`` or first assigned, and to the blocks inside.
+A variable belongs to the block in which ``let`` or an assignment first names it, and to the blocks inside.
 """
 
 from __future__ import annotations

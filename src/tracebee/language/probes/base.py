@@ -29,14 +29,16 @@ if TYPE_CHECKING:
 class Point(Frozen):
     """One concrete place.
 
-    `name` is what the `probe` builtin gives, `function` what `func` gives (empty: not a function).  `facts` is
-    whatever the kind wants to remember of it, a comparable value.
+    `name` is what the `probe` builtin gives, `function` what `func` gives (empty: not a function).  `facts`
+    is whatever the kind wants to remember of it, a comparable value.  `refusal` is the message and the hint
+    for a place that exists but cannot be traced here.
     """
 
     name: str
     attach: Attach
     function: str = ""
     facts: Any = None
+    refusal: tuple[str, str] = ("", "")
 
 
 class Expansion(Mutable):
@@ -94,7 +96,7 @@ class ProbeKind:
     """Whether every point needs a program of its own."""
 
     is_preemptible = False
-    """Whether two tasks on one CPU can be inside the same program at once, so that per-CPU memory needs a claim."""
+    """Whether two tasks on one CPU can be in the program at once, so that per-CPU memory needs a claim."""
 
     def expand(self, parts: list[str], span: Span, context: Expansion) -> list[Point]:
         """The points that an attach point means; `parts` is what is written behind the kind, split at colons.
@@ -104,7 +106,7 @@ class ProbeKind:
         raise NotImplementedError
 
     def listed(self, pattern: str, context: Expansion) -> Iterable[str]:
-        """The names of all points that match the wildcard pattern, for ``-l``; `pattern` includes the kind."""
+        """The names of all points that match a wildcard pattern, for ``-l``; it includes the kind."""
         return ()
 
     def describe_arguments(self, name: str, context: Expansion) -> Iterable[tuple[str, str]]:
@@ -160,7 +162,7 @@ class ProbeKind:
         return None
 
     def user_symbol_size(self, unit: Unit, name: str, context: Expansion) -> int | None:
-        """The size of a variable of the traced program; -1 if there is none, None where uaddr() makes no sense."""
+        """The size of a variable of the traced program; -1 if there is none, None where there is no program."""
         return None
 
     def attach_type(self, unit: Unit) -> str:
@@ -217,7 +219,12 @@ class ProbeKind:
 
 
 def no_match(kind: ProbeKind, target: str, span: Span, context: Expansion) -> None:
-    """Say that an attach point matches nothing, as the configuration wants it said."""
+    """Say that an attach point matches nothing, as the configuration wants it said.
+
+    A pattern may well match nothing, as long as the probe has other places.
+    """
+    if any(char in target for char in "*?["):
+        return
     mode = context.config.text("missing_probes")
     message = f"No matches for {kind.name} {target}."
     if mode == "error":

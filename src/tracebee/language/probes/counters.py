@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class CounterEvent(NamedTuple):
-    """An event: names, number in the uapi's enumeration, and after how many it fires if the script does not say."""
+    """An event: names, number in the uapi's enumeration, and after how many it fires by default."""
 
     name: str
     alias: str

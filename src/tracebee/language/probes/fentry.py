@@ -42,15 +42,16 @@ class FentryKind(ProbeKind):
         if not names:
             no_match(self, ":".join(parts), span, context)
             return []
+        refusal = ("", "")
         if not context.machine.feature("fentry"):
-            error(
+            refusal = (
                 f"{self.name} is not possible here: this kernel refuses fentry and fexit programs (BPF_PROG_LOAD "
                 "gives EPERM, with an empty verifier log, to root as well)",
-                span,
                 "tracepoints and raw tracepoints work: try tracebee -l 'tracepoint:*'",
             )
-            return []
-        return [Point(f"{self.name}:vmlinux:{name}", Trampoline(), name, name) for name in names]
+        return [
+            Point(f"{self.name}:vmlinux:{name}", Trampoline(), name, name, refusal=refusal) for name in names
+        ]
 
     def _names(self, context: Expansion, function: str) -> list[str]:
         from tracebee.btf.types import Func

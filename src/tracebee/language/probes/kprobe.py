@@ -22,7 +22,7 @@ HIDDEN = "__ftrace_invalid_address__"
 class KprobeKind(RegisterKind):
     name = "kprobe"
     aliases = ("k",)
-    forms = ("kprobe:function", "kprobe:function+offset", "kprobe:module:function")
+    forms: tuple[str, ...] = ("kprobe:function", "kprobe:function+offset", "kprobe:module:function")
     space = "kernel"
 
     def expand(self, parts: list[str], span: Span, context: Expansion) -> list[Point]:
@@ -41,9 +41,9 @@ class KprobeKind(RegisterKind):
             {
                 name
                 for owner, name in context.machine.kernel_functions()
-                if (name == function or is_pattern(function) and fnmatchcase(name, function))
+                if (name == function or (is_pattern(function) and fnmatchcase(name, function)))
                 and fnmatchcase(owner, module)
-                and is_safe(name)
+                and (name == function or is_safe(name))
             }
         )
         if not names:
@@ -55,16 +55,16 @@ class KprobeKind(RegisterKind):
                 )
             no_match(self, ":".join(parts), span, context)
             return []
+        refusal = ("", "")
         if not context.machine.feature("kprobe"):
-            error(
+            refusal = (
                 f"{self.name}s are not possible here: this kernel has no kprobes (CONFIG_KPROBES is not set)",
-                span,
                 "tracepoints and raw tracepoints work without them: try tracebee -l 'tracepoint:*'",
             )
-            return []
         suffix = f"+{offset}" if offset else ""
         return [
-            Point(f"{self.name}:{name}{suffix}", Kprobe(name, offset, self.returns), name) for name in names
+            Point(f"{self.name}:{name}{suffix}", Kprobe(name, offset, self.returns), name, refusal=refusal)
+            for name in names
         ]
 
     def listed(self, pattern: str, context: Expansion) -> Iterable[str]:
@@ -87,5 +87,5 @@ class KretprobeKind(KprobeKind):
 
 
 def is_safe(name: str) -> bool:
-    """Whether a function may be probed by a wildcard: RCU's own must not be (they run inside every probe)."""
-    return HIDDEN not in name and not name.startswith(("rcu_read_lock", "rcu_read_unlock", "__rcu_read_"))
+    """Whether a function may be probed by a wildcard: RCU's own must not be, they run inside every probe."""
+    return HIDDEN not in name and not name.startswith(("rcu_", "__rcu_"))

@@ -166,8 +166,8 @@ def args_struct(name: str, event: EventFormat, types: TypeTable, is_syscall: boo
 def field_type(field: EventField, types: TypeTable, is_syscall: bool) -> Type:
     """The type of a field of a record.
 
-    The width is what the C type says where the kernel gives the field more room: all arguments of a system call take
-    eight bytes, and an ``int`` counts with its four.
+    The width is what the C type says where the kernel gives the field more room: all arguments of a system
+    call take eight bytes, and an ``int`` counts with its four.
     """
     c_type = " ".join(word for word in field.c_type.split() if word not in ("const", "volatile", "struct_"))
     if field.data_loc:
@@ -216,7 +216,8 @@ def named_type(text: str, types: TypeTable) -> Type | None:
 # --- system calls
 
 RENAMED = {
-    # Tracepoints are named after the kernel's functions, SYSCALL_DEFINEn(name…); where a call is known by another name:
+    # Tracepoints are named after the kernel's functions, SYSCALL_DEFINEn(name…); where a call is known by
+    # another name:
     "newstat": "stat",
     "newlstat": "lstat",
     "newfstat": "fstat",
@@ -240,9 +241,9 @@ def lower_syscalls(
 ) -> list[tuple[ProbeKind, Point]]:
     """Put raw tracepoints in place of tracepoints of system calls.
 
-    Opening a tracepoint of a system call is quick, closing it takes the kernel tens of milliseconds, one by one: for all of
-    them half a minute.  One program on raw_syscalls' sys_enter that looks at the number does the same.  A point whose
-    number is not known stays as it is.
+    Opening a tracepoint of a system call is quick, closing it takes the kernel tens of milliseconds, one by
+    one: for all of them half a minute.  One program on raw_syscalls' sys_enter that looks at the number does
+    the same.  A point whose number is not known stays as it is.
     """
     numbers = context.machine.syscall_numbers()
     typed = context.machine.feature("tp_btf")

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 class UprobeKind(RegisterKind):
     name = "uprobe"
     aliases = ("u",)
-    forms = (
+    forms: tuple[str, ...] = (
         "uprobe:path:function",
         "uprobe:path:function+offset",
         "uprobe:path:address",
@@ -82,15 +82,15 @@ class UprobeKind(RegisterKind):
         address = _number(name)
         if address is not None:
             return self._point(file, shown, function, address + offset, span, context)
-        symbol = file.find_function(name)
-        if symbol is None:
+        found = file.find_function(name)
+        if found is None:
             return []
-        if offset and offset >= symbol.size and symbol.size and not context.unsafe:
+        if offset and offset >= found.size and found.size and not context.unsafe:
             context.diagnostics.error(
-                f"Offset outside the function bounds ('{name}' size is {symbol.size})", span
+                f"Offset outside the function bounds ('{name}' size is {found.size})", span
             )
             return []
-        return self._point(file, shown, function, symbol.address + offset, span, context, name)
+        return self._point(file, shown, function, found.address + offset, span, context, name)
 
     def _flat(
         self, path: str, shown: str, function: str, span: Span, context: Expansion, problem: Exception

@@ -51,6 +51,7 @@ class WatchpointKind(ProbeKind):
             error("watchpoint address is out of range", span)
             return []
         if "x" in mode:
-            length = 8  # what the processor asks for (arch/x86/kernel/hw_breakpoint.c); the script's length is ignored
+            # What the processor asks for (arch/x86/kernel/hw_breakpoint.c); the script's length is ignored.
+            length = 8
         name = f"watchpoint:{parts[0]}:{parts[1]}:{mode}"
         return [Point(name, Breakpoint(address, length, mode))]
