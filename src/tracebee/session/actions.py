@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import time
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -117,6 +116,8 @@ class Actions:
         self.renderer.cat(data.decode("utf-8", "surrogateescape"))
 
     def _system(self, command: str) -> None:
+        import subprocess
+
         self.output.flush()
         done = subprocess.run(["/bin/sh", "-c", command], stdout=subprocess.PIPE, check=False)
         self.renderer.system(done.stdout.decode("utf-8", "surrogateescape"))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import shlex
 import signal
 from typing import TYPE_CHECKING, NoReturn
 
@@ -22,6 +21,8 @@ def split_command(command: str | Sequence[str]) -> list[str]:
     if not isinstance(command, str):
         words = list(command)
     else:
+        import shlex
+
         try:
             words = shlex.split(command)
         except ValueError as error:
@@ -47,6 +48,8 @@ def find_executable(name: str) -> str:
     if os.path.isdir(path):
         raise TargetError(name, "is a directory")
     if not os.access(path, os.X_OK):
+        import shlex
+
         raise TargetError(name, "is not executable", f"try chmod +x {shlex.quote(name)}")
     return path
 

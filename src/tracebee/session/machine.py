@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import platform
 import stat
 import time
 from typing import TYPE_CHECKING
@@ -32,9 +31,10 @@ class LiveMachine:
     """Facts of this machine, each read when first asked for."""
 
     def __init__(self, features: Features | None = None, environment: dict[str, str] | None = None) -> None:
-        arch = ARCHES.get(platform.machine())
+        name = os.uname().machine
+        arch = ARCHES.get(name)
         if arch is None:
-            raise NotSupportedError(f"the processor {platform.machine()}")
+            raise NotSupportedError(f"the processor {name}")
         self.arch = arch
         self.features = features or Features()
         self.environment = dict(os.environ) if environment is None else environment

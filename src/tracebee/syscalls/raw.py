@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import errno as errno_names
 import os
-import platform
 
 from tracebee.errors import NotSupportedError, SyscallError
 
@@ -38,9 +37,10 @@ _syscall.restype = ctypes.c_long
 
 def number_of(name: str) -> int:
     """The number of a system call on this machine; raises NotSupportedError elsewhere."""
-    table = NUMBERS.get(platform.machine())
+    machine = os.uname().machine
+    table = NUMBERS.get(machine)
     if table is None:
-        raise NotSupportedError(f"tracebee does not know the system calls of {platform.machine()}")
+        raise NotSupportedError(f"tracebee does not know the system calls of {machine}")
     return table[name]
 
 
