@@ -314,8 +314,7 @@ def trace(arguments: Arguments, compilation: Compilation, machine: LiveMachine, 
     try:
         if arguments.command is not None:
             child = Child(arguments.command)
-            backend.context.pid = arguments.pid
-            backend.child_pid = child.pid
+            backend.context.child_pid = child.pid
         session = Session(
             spec, backend, config, output, child=child, pid=arguments.pid, warnings=arguments.warnings
         )

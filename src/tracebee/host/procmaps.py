@@ -60,6 +60,12 @@ class ProcessMaps:
     def __len__(self) -> int:
         return len(self.mappings)
 
+    def add(self, mapping: Mapping) -> None:
+        """Put a mapping in; those that it covers are gone, as in mmap(2)."""
+        kept = [one for one in self.mappings if one.end <= mapping.start or one.start >= mapping.end]
+        self.mappings = sorted([*kept, mapping], key=lambda one: one.start)
+        self._starts = [one.start for one in self.mappings]
+
     def find(self, address: int) -> Mapping | None:
         """The mapping that covers `address`."""
         index = bisect_right(self._starts, address) - 1

@@ -137,11 +137,15 @@ class _SymbolFile:
 
 
 class _Process:
-    """What is known of one process.  `maps` is None if its mappings could not be read, for the `reason`."""
+    """What is known of one process.  `maps` is None if its mappings could not be read, for the `reason`.
 
-    __slots__ = ("executable", "files", "frames", "maps", "missed", "perf_map", "reason")
+    `before` is the program that it was before it became this one.
+    """
+
+    __slots__ = ("before", "executable", "files", "frames", "maps", "missed", "perf_map", "reason")
 
     def __init__(self) -> None:
+        self.before: _Process | None = None
         self.maps: ProcessMaps | None = None
         self.reason = ""
         self.executable: tuple[int, int] | None = None
@@ -149,6 +153,13 @@ class _Process:
         self.frames: dict[int, Frame] = {}
         self.missed: set[int] = set()
         self.perf_map: tuple[tuple[int, int, int], PerfMap] | None = None
+
+    def find(self, address: int) -> Mapping | None:
+        """The mapping that covers an address, now or in a program that the process was before."""
+        found = self.maps.find(address) if self.maps is not None else None
+        if found is None and self.before is not None:
+            return self.before.find(address)
+        return found
 
 
 class UserSymbolizer:
@@ -202,6 +213,36 @@ class UserSymbolizer:
     def forget(self, pid: int) -> None:
         """Drops what is known of a process: its number may be another's soon."""
         self._processes.pop(pid, None)
+
+    def add_mapping(self, pid: int, mapping: Mapping) -> None:
+        """Records executable memory that a process has just mapped."""
+        process = self._processes.get(pid) or self._add(pid)
+        if process.maps is None and not self._read_maps(pid, process):
+            process.maps = ProcessMaps([])
+        assert process.maps is not None
+        process.maps.add(mapping)
+        if mapping.is_file and sum(not held.is_loaded for held in self._held) < _MAX_HELD:
+            # So that the symbols of a program that is deleted after it has run can be read.
+            self._file(pid, process, mapping)
+
+    def add_execution(self, pid: int) -> None:
+        """Records that a process starts anew as another program; what it was before is kept for late addresses."""
+        before = self._processes.pop(pid, None)
+        process = self._add(pid)
+        process.maps = ProcessMaps([])
+        process.before = before
+
+    def add_fork(self, pid: int, parent: int) -> None:
+        """Records that a process begins with the mappings of its parent."""
+        source = self._processes.get(parent) or self._add(parent)
+        if source.maps is None and not self._read_maps(parent, source):
+            return
+        assert source.maps is not None
+        self._processes.pop(pid, None)
+        process = self._add(pid)
+        process.maps = ProcessMaps(source.maps.mappings)
+        process.files = dict(source.files)
+        process.before = source.before
 
     def resolve(self, pid: int, address: int) -> Frame:
         """The frame of one address; see `resolve_stack`."""
@@ -281,7 +322,7 @@ class UserSymbolizer:
         """The frame, and whether it will be the same when asked again."""
         if process.maps is None:
             return Frame(address, None, reason=process.reason), False
-        mapping = process.maps.find(address)
+        mapping = process.find(address)
         if mapping is None and address >> 12 not in process.missed:
             # Mapped since, perhaps (dlopen); worth one look for each page.
             self._read_maps(pid, process)

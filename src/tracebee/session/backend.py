@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from tracebee.kernel.taskevents import Executed, Forked, Mapped
     from tracebee.spec.objects import Attach, MapSpec, ProbeSpec
 
 
@@ -31,6 +32,19 @@ class BackendMap(Protocol):
     def items(self) -> Iterator[tuple[bytes, bytes]]: ...
 
     def clear(self) -> None: ...
+
+
+class TaskLog(Protocol):
+    """Forks, executions and executable mappings as they happen; see tracebee.kernel.taskevents."""
+
+    @property
+    def fds(self) -> Sequence[int]:
+        """Descriptors that become readable when it is time to drain."""
+
+    @property
+    def lost(self) -> int: ...
+
+    def drain(self) -> list[Forked | Executed | Mapped]: ...
 
 
 class Backend(Protocol):
@@ -59,6 +73,9 @@ class Backend(Protocol):
 
     def drain(self, take: Callable[[memoryview, memoryview, int, int], int]) -> int:
         """Hand over the records written so far; see tracebee.kernel.ring."""
+
+    def watch_tasks(self) -> TaskLog | None:
+        """Begin to record what tasks map and execute; None where that cannot be had."""
 
     def event_fd(self) -> int:
         """A descriptor that becomes readable when there are records, or -1."""

@@ -17,6 +17,7 @@ from tracebee.syscalls import bpf
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from tracebee.kernel.taskevents import TaskEvents
     from tracebee.session.machine import LiveMachine
     from tracebee.spec.objects import Attach, MapSpec, ObjectSpec, ProbeSpec, ProgramSpec
 
@@ -42,10 +43,10 @@ class KernelBackend:
         self.maps: dict[str, KernelMap] = {}
         self.ring: Ring | None = None
         self.programs: dict[str, Program] = {}
-        self.child_pid = 0
         self.links: list[tuple[Attach, Link]] = []
         self.context = Context(machine.features, machine.online_cpus, machine.tracefs_fd, pid)
         self._btf_fd = 0
+        self._tasks: TaskEvents | None = None
         try:
             self._load(ring_pages, log_bytes)
         except BaseException:
@@ -164,6 +165,17 @@ class KernelBackend:
     def drain(self, take: Callable[[memoryview, memoryview, int, int], int]) -> int:
         return 0 if self.ring is None else self.ring.drain(take)
 
+    def watch_tasks(self) -> TaskEvents | None:
+        """None where perf events are refused: then only processes that live when they are looked at have names."""
+        from tracebee.kernel.taskevents import TaskEvents
+
+        if self._tasks is None:
+            try:
+                self._tasks = TaskEvents(self.machine.online_cpus)
+            except SyscallError:
+                return None
+        return self._tasks
+
     def event_fd(self) -> int:
         return -1 if self.ring is None else self.ring.fd
 
@@ -188,6 +200,9 @@ class KernelBackend:
 
     def close(self) -> None:
         self.detach()
+        if self._tasks is not None:
+            self._tasks.close()
+            self._tasks = None
         for program in self.programs.values():
             program.close()
         for one in self.maps.values():

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     from tracebee.host.kallsyms import KernelSymbols
     from tracebee.host.usersyms import UserSymbolizer
+    from tracebee.kernel.taskevents import Executed, Forked, Mapped
+    from tracebee.session.backend import TaskLog
     from tracebee.spec.objects import Schema
     from tracebee.spec.types import Stack
 
@@ -31,6 +33,7 @@ class Names:
         self.schema = schema
         self.read_stack = read_stack
         self.stacks_lost = 0
+        self.tasks: TaskLog | None = None
         self._kernel: KernelSymbols | None = None
         self._users: UserSymbolizer | None = None
         self._stacks: dict[tuple[int, int, str, bool], StackTrace] = {}
@@ -49,11 +52,45 @@ class Names:
 
     @property
     def users(self) -> UserSymbolizer:
+        """What names user addresses, up to date with what tasks have mapped."""
         if self._users is None:
             from tracebee.host.usersyms import UserSymbolizer
 
             self._users = UserSymbolizer()
+        if self.tasks is not None:
+            for event in self.tasks.drain():
+                self._follow(self._users, event)
         return self._users
+
+    def follow_tasks(self) -> None:
+        """Take in what tasks have mapped, so that the log does not overflow."""
+        if self.tasks is not None:
+            _ = self.users
+
+    @staticmethod
+    def _follow(users: UserSymbolizer, event: Forked | Executed | Mapped) -> None:
+        from tracebee.host.procmaps import Mapping
+        from tracebee.kernel.taskevents import Executed, Mapped
+
+        if isinstance(event, Mapped):
+            path, _, deleted = event.path.partition(" (deleted)")
+            users.add_mapping(
+                event.pid,
+                Mapping(
+                    event.start,
+                    event.end,
+                    "r-xp",
+                    event.offset,
+                    event.device,
+                    event.inode,
+                    "" if path == "//anon" else path,
+                    bool(deleted),
+                ),
+            )
+        elif isinstance(event, Executed):
+            users.add_execution(event.pid)
+        else:
+            users.add_fork(event.pid, event.parent)
 
     def close(self) -> None:
         if self._users is not None:

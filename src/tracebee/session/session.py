@@ -115,6 +115,8 @@ class Session:
         self.backend.set_global(Globals.WALL_OFFSET, 8, time.clock_gettime_ns(time.CLOCK_REALTIME) - now)
         if self.child is not None:
             self.backend.set_global(Globals.CHILD_PID, 8, self.child.pid)
+        if self.spec.schema.names_users:
+            self.names.tasks = self.backend.watch_tasks()
 
     def attach_all(self) -> None:
         """Attach every probe that does not fire on request."""
@@ -177,6 +179,9 @@ class Session:
             target = self.child.pidfd if self.child is not None else self._pidfd
             if target >= 0:
                 poller.register(target, select.EPOLLIN)
+            logs = self.names.tasks.fds if self.names.tasks is not None else ()
+            for fd in logs:
+                poller.register(fd, select.EPOLLIN)
             while not self.finished:
                 ready = {fd for fd, _ in poller.poll(IDLE)}
                 if self._wakeup[0] in ready:
@@ -187,6 +192,8 @@ class Session:
                     self.pump()
                     if not self.finished:
                         time.sleep(COALESCE)
+                if not ready.isdisjoint(logs):
+                    self.names.follow_tasks()
                 if target in ready:
                     self.finished = True
         finally:

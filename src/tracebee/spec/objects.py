@@ -211,13 +211,17 @@ class ProbeSpec(Frozen):
 
 
 class Schema(Frozen):
-    """How to read what the programs of a script write."""
+    """How to read what the programs of a script write.
+
+    `names_users` says that addresses of processes are to be named, which has to be prepared for while the
+    processes live.
+    """
 
     events: tuple[Event, ...] = ()
     maps: tuple[MapInfo, ...] = ()
     strings: tuple[str, ...] = ()
     probes: tuple[str, ...] = ()
-    script_maps: tuple[str, ...] = ()
+    names_users: bool = False
 
 
 class ObjectSpec(Frozen):

@@ -12,6 +12,8 @@ PERF_TYPE_SOFTWARE = 1
 PERF_TYPE_TRACEPOINT = 2
 PERF_TYPE_BREAKPOINT = 5
 
+PERF_COUNT_SW_DUMMY = 9
+
 PERF_FLAG_FD_CLOEXEC = 8
 PERF_EVENT_IOC_ENABLE = 0x2400
 PERF_EVENT_IOC_DISABLE = 0x2401
@@ -21,7 +23,11 @@ _ATTR_SIZE_VER5 = 112
 """sizeof(struct perf_event_attr) in Linux 4.1, which every kernel here takes."""
 
 _FLAGS_OFFSET = 40
+_INHERIT = 1 << 1
 _FREQ = 1 << 10
+# mmap, comm, task, watermark, sample_id_all, mmap2, comm_exec: bits of struct perf_event_attr
+_TASK_RECORDS = 1 << 8 | 1 << 9 | 1 << 13 | 1 << 14 | 1 << 18 | 1 << 23 | 1 << 24
+_PERF_SAMPLE_TIME = 1 << 2
 
 HW_BREAKPOINT = {"r": 1, "w": 2, "x": 4}
 """linux/hw_breakpoint.h"""
@@ -39,10 +45,15 @@ def perf_event_open(
     config2: int = 0,
     breakpoint_type: int = 0,
     disabled: bool = True,
+    inherit: bool = False,
+    task_records: int = 0,
 ) -> int:
     """A descriptor of a counter.  `config1` as bytes is the address of that string.
 
-    It fires every `period` counts, or `frequency` times a second if that is not 0.
+    It fires every `period` counts, or `frequency` times a second if that is not 0.  With `inherit` it is also
+    for the threads and processes that `pid` starts from now on.  With `task_records` it
+    also writes of forks, executions and mappings, from now on, with the time behind each; its reader is woken
+    whenever there are so many bytes.
     """
     data = empty_buffer(_ATTR_SIZE_VER5)
     layout = uapi.PERF_EVENT_ATTR
@@ -55,7 +66,11 @@ def perf_event_open(
     put("size", _ATTR_SIZE_VER5)
     put("config", config)
     put("sample_period", frequency or period)
-    flags = int(disabled) | (_FREQ if frequency else 0)
+    flags = int(disabled) | (_INHERIT if inherit else 0) | (_FREQ if frequency else 0)
+    if task_records:
+        flags = _TASK_RECORDS
+        put("sample_type", _PERF_SAMPLE_TIME)
+        put("wakeup_watermark", task_records)
     write(data, _FLAGS_OFFSET, flags.to_bytes(8, sys.byteorder))
     kept = None
     if isinstance(config1, bytes):

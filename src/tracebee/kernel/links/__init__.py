@@ -23,13 +23,14 @@ class Context(Mutable):
     """What an attachment may need beside its program.
 
     `tracefs` is called for a directory descriptor of tracefs; `pid` limits the attachment to a process if
-    not 0.
+    not 0, and `child_pid` the kinds that mean addresses of one process.
     """
 
     features: Features
     online_cpus: tuple[int, ...]
     tracefs: Callable[[], int]
     pid: int = 0
+    child_pid: int = 0
 
 
 class Link:

@@ -67,6 +67,31 @@ def return_bit(source: str) -> int:
         return int(file.read().partition(":")[2])
 
 
+def open_events(probe: ProbeSpec, pid: int, cpus: Sequence[int], **options: Any) -> list[int]:
+    """An event for each thread that a process has and will have, or for each CPU if `pid` is 0.
+
+    Raises AttachError; then none is left open.
+    """
+    targets = [(-1, cpu) for cpu in cpus] if not pid else [(thread, -1) for thread in threads_of(pid)]
+    events: list[int] = []
+    try:
+        for thread, cpu in targets:
+            events.append(open_event(probe, pid=thread, cpu=cpu, inherit=pid != 0, **options))
+    except AttachError:
+        for event in events:
+            os.close(event)
+        raise
+    return events
+
+
+def threads_of(pid: int) -> list[int]:
+    """The threads of a process as they are now."""
+    try:
+        return sorted(int(name) for name in os.listdir(f"/proc/{pid}/task"))
+    except OSError:
+        return [pid]
+
+
 def open_event(probe: ProbeSpec, **options: Any) -> int:
     """perf_event_open, with an AttachError if it fails."""
     try:

@@ -1,12 +1,10 @@
-"""Timers and counters: a program on a perf event of one or of every CPU."""
+"""Timers and counters: a program on perf events of every CPU, of one CPU, or of a process's threads."""
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
-from tracebee.errors import AttachError
-from tracebee.kernel.links.perf import attach_events, open_event
+from tracebee.kernel.links.perf import attach_events, open_events
 from tracebee.spec.objects import PerfEvent
 
 if TYPE_CHECKING:
@@ -16,26 +14,16 @@ if TYPE_CHECKING:
 
 
 def attach(program: Program, probe: ProbeSpec, context: Context) -> Link:
-    """Open the events and attach to each."""
+    """Open the events and attach to each.  An event of one CPU is a clock, and goes on whoever sleeps."""
     place = probe.attach
     assert isinstance(place, PerfEvent)
-    cpus = context.online_cpus if place.every_cpu else context.online_cpus[:1]
-    events: list[int] = []
-    try:
-        for cpu in cpus:
-            events.append(
-                open_event(
-                    probe,
-                    type_=place.type,
-                    config=place.config,
-                    pid=-1,
-                    cpu=cpu,
-                    period=place.period,
-                    frequency=place.frequency,
-                )
-            )
-    except AttachError:
-        for event in events:
-            os.close(event)
-        raise
+    events = open_events(
+        probe,
+        context.pid if place.every_cpu else 0,
+        context.online_cpus if place.every_cpu else context.online_cpus[:1],
+        type_=place.type,
+        config=place.config,
+        period=place.period,
+        frequency=place.frequency,
+    )
     return attach_events(program, probe, context, events)

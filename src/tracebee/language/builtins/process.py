@@ -29,6 +29,27 @@ COMM_BYTES = 16
 """TASK_COMM_LEN."""
 
 
+def load_id(low: Lowering, process: bool, in_namespace: bool = True) -> Operand:
+    """The running task's process or thread id, in the pid namespace that tracebee runs in or in the first."""
+    namespace = low.machine.pid_namespace()
+    if in_namespace and namespace is not None:
+        return low.fact(
+            f"{'tgid' if process else 'tid'} in namespace", lambda: _id_in_namespace(low, process, *namespace)
+        )
+    both = low.fact("pid_tgid", lambda: low.call("get_current_pid_tgid"))
+    if process:
+        return low.fact("tgid", lambda: low.alu(">>", both, 32))
+    return low.fact("tid", lambda: low.convert("zero", both, 32))
+
+
+def _id_in_namespace(low: Lowering, process: bool, device: int, inode: int) -> Operand:
+    with low.temporaries():
+        ids = low.memory(8, on_stack=True)
+        low.store(ids, 0, 8)
+        low.call("get_ns_current_pid_tgid", device, inode, ids, 8)
+        return low.load(ids.plus(4 if process else 0), 4)
+
+
 class _Id(Builtin):
     """A process or thread id: of the pid namespace that tracebee runs in, or with ``init`` of the host."""
 
@@ -43,21 +64,7 @@ class _Id(Builtin):
         return UINT32
 
     def value(self, low: Lowering, call: tree.Call) -> Operand:
-        namespace = low.machine.pid_namespace()
-        word = call.word("curr_ns")
-        if word == "init" or namespace is None:
-            both = low.fact("pid_tgid", lambda: low.call("get_current_pid_tgid"))
-            if self.high_half:
-                return low.fact("tgid", lambda: low.alu(">>", both, 32))
-            return low.fact("tid", lambda: low.convert("zero", both, 32))
-        return low.fact(f"{self.name} in namespace", lambda: self._in_namespace(low, *namespace))
-
-    def _in_namespace(self, low: Lowering, device: int, inode: int) -> Operand:
-        with low.temporaries():
-            ids = low.memory(8, on_stack=True)
-            low.store(ids, 0, 8)
-            low.call("get_ns_current_pid_tgid", device, inode, ids, 8)
-            return low.load(ids.plus(4 if self.high_half else 0), 4)
+        return load_id(low, self.high_half, call.word("curr_ns") != "init")
 
 
 class Pid(_Id):

@@ -61,7 +61,7 @@ class Kstack(Builtin):
                     f"{self.name}([int limit]) limit shouldn't exceed {MOST_FRAMES}, {limit} given", call.span
                 )
             limit = min(max(limit, 0), MOST_FRAMES)
-        if self.user:
+        if self.user and mode != "raw":
             infer.context.uses_user_symbols = True
         return Stack(self.user, mode, limit)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tracebee.language.builtins.process import load_id
 from tracebee.language.codegen.debuginfo import DebugInfo
 from tracebee.language.codegen.emit import MAX_STACK, Emitter
 from tracebee.language.codegen.optimize import optimize
@@ -45,13 +46,22 @@ def generate_object(compilation: Compilation) -> None:
     probes = []
     for unit in compilation.units:
         probes += unit.kind.probes(unit)
-    schema = Schema(tuple(build.events), build.map_infos(), tuple(build.strings), tuple(build.probe_names))
+    schema = Schema(
+        tuple(build.events),
+        build.map_infos(),
+        tuple(build.strings),
+        tuple(build.probe_names),
+        names_users=compilation.context.uses_user_symbols,
+    )
     compilation.spec = ObjectSpec(tuple(programs), maps, tuple(probes), schema, debug.to_bytes())
 
 
 def lower_unit(unit: Unit, build: Build, stack_budget: int) -> list[Function]:
     """The functions of a unit's program, not yet optimised."""
     low = Lowering(unit, build, stack_budget)
+    pid = build.context.pid
+    if pid and unit.kind.filters_by_program:
+        low.branch("!=", load_id(low, process=True), pid, low.here.return_label)
     unit.kind.prologue(low)
     probe = unit.probe
     if probe.predicate is not None:

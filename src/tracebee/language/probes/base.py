@@ -92,6 +92,9 @@ class ProbeKind:
     space = ""
     """The address space that a plain number cast to a pointer is taken to point into."""
 
+    filters_by_program = False
+    """Whether the place is not a process's, or more than that process's, so that ``-p`` is a test in front."""
+
     one_program_each = False
     """Whether every point needs a program of its own."""
 

@@ -22,6 +22,7 @@ class FentryKind(ProbeKind):
     name = "fentry"
     aliases = ("f", "kfunc")
     forms = ("fentry:function", "fentry:module:function")
+    filters_by_program = True
     program_type = "TRACING"
     expected_attach_type = "TRACE_FENTRY"
     space = "kernel"

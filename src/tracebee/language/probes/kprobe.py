@@ -23,6 +23,7 @@ class KprobeKind(RegisterKind):
     name = "kprobe"
     aliases = ("k",)
     forms: tuple[str, ...] = ("kprobe:function", "kprobe:function+offset", "kprobe:module:function")
+    filters_by_program = True
     space = "kernel"
 
     def expand(self, parts: list[str], span: Span, context: Expansion) -> list[Point]:

@@ -28,6 +28,7 @@ class RawTracepointKind(ProbeKind):
     name = "rawtracepoint"
     aliases = ("rt",)
     forms = ("rawtracepoint:event", "rawtracepoint:module:event")
+    filters_by_program = True
     program_type = "RAW_TRACEPOINT"
     space = "kernel"
 

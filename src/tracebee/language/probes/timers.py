@@ -76,3 +76,4 @@ class Profile(Timer):
     name = "profile"
     aliases = ("p",)
     forms = ("profile:hz:99", "profile:ms:10")
+    filters_by_program = True

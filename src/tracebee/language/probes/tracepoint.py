@@ -39,6 +39,7 @@ class TracepointKind(ProbeKind):
     name = "tracepoint"
     aliases = ("t",)
     forms = ("tracepoint:category:event",)
+    filters_by_program = True
     program_type = "TRACEPOINT"
     space = "kernel"
 
