@@ -12,9 +12,12 @@ import re
 from tracebee.records import Frozen
 
 _CONVERSION = re.compile(
-    r"%(?P<flags>[-+ #0]*)(?P<width>\d+)?(?:\.(?P<precision>\d*))?"
+    r"%(?P<flags>[-+ #0]*)(?P<width>[0-9]+)?(?:\.(?P<precision>[0-9]*))?"
     r"(?P<length>hh|h|ll|l|j|z|t)?(?P<letter>r[xh]|gr|[diuoxXcspr])"
 )
+
+INT_MAX = 2**31 - 1
+"""C keeps widths and precisions in an int; larger ones count as this."""
 
 
 class BadFormat(ValueError):
@@ -93,8 +96,8 @@ def parse_format(text: str) -> Format:
             Conversion(
                 match["letter"],
                 match["flags"],
-                int(match["width"] or 0),
-                -1 if precision is None else int(precision or 0),
+                _number(match["width"] or ""),
+                -1 if precision is None else _number(precision),
                 match["length"] or "",
             )
         )
@@ -102,3 +105,8 @@ def parse_format(text: str) -> Format:
     if "".join(literal):
         pieces.append("".join(literal))
     return Format(tuple(pieces))
+
+
+def _number(digits: str) -> int:
+    """Zero without digits.  Python makes no number of thousands of them, and nobody means one."""
+    return min(int(digits.lstrip("0")[:11] or 0), INT_MAX)
