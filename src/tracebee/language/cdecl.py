@@ -65,6 +65,8 @@ KERNEL_FOLDERS = (
     "rdma/",
 )
 MAX_MEMBERS = 20_000
+MAX_NESTING = 100
+"""How deep structures and the parentheses of declarators may nest."""
 
 
 class Declarations:
@@ -136,6 +138,7 @@ class Reader:
         self.declarations = Declarations()
         self.types = TypeTable(compilation.machine.btf, self.declarations)
         self.in_header = 0
+        self.depth = 0
         self.preprocessor = Preprocessor(self.include, self._predefined())
         self.tokens: list[CToken] = []
         self.at = 0
@@ -168,9 +171,11 @@ class Reader:
         self.tokens, self.at = tokens, 0
         while self.at < len(self.tokens):
             before = self.at
+            self.depth = 0
             try:
                 self.declaration()
             except CError as error:
+                self.tokens = tokens
                 if self.tokens[before].source is source:
                     self._complain(error, Span(source, start, end))
                     return
@@ -211,6 +216,13 @@ class Reader:
         self.at += 1
         return self.tokens[self.at - 1]
 
+    def nest(self) -> None:
+        self.depth += 1
+        if self.depth > MAX_NESTING:
+            raise CError(
+                "C declaration is nested too deeply", self.tokens[min(self.at, len(self.tokens) - 1)]
+            )
+
     def expect(self, text: str) -> CToken:
         token = self.take()
         if token.text != text:
@@ -235,13 +247,11 @@ class Reader:
         if self.peek() == ";":
             self.take()
             return
-        is_typedef = self.peek() == "typedef" or (self.peek() == "__extension__")
-        if self.peek() == "typedef":
+        while self.peek() == "__extension__":
             self.take()
-        elif is_typedef:
+        is_typedef = self.peek() == "typedef"
+        if is_typedef:
             self.take()
-            self.declaration()
-            return
         base = self.specifiers()
         while self.peek() and self.peek() != ";":
             name, type_ = self.declarator(base)
@@ -334,10 +344,12 @@ class Reader:
         for count in reversed(sizes):
             base = array_of(base, count)
         if inner is not None:
+            self.nest()
             outer, at = self.tokens, self.at
             self.tokens, self.at = inner, 0
             name, base = self.declarator(base)
             self.tokens, self.at = outer, at
+            self.depth -= 1
         while self.peek() in ("__attribute__", "__attribute", "__asm__"):
             self.take()
             self.parenthesized()
@@ -433,11 +445,23 @@ class Reader:
                 if token.text in ("packed", "__packed__"):
                     packed = True
                 elif token.text in ("aligned", "__aligned__"):
-                    value = tokens[index + 2] if index + 2 < len(tokens) else None
-                    aligned = max(
-                        aligned, int(value.text, 0) if value is not None and value.text.isdigit() else 16
-                    )
+                    aligned = max(aligned, self.alignment(tokens[index + 1 :]))
         return packed, aligned
+
+    def alignment(self, following: list[CToken]) -> int:
+        """The bytes that ``aligned`` asks for, from the tokens behind it."""
+        if not following or following[0].text != "(":
+            return 16  # __BIGGEST_ALIGNMENT__ without vector extensions
+        outer, at = self.tokens, self.at
+        self.tokens, self.at = following, 0
+        try:
+            inside = self.parenthesized()
+        finally:
+            self.tokens, self.at = outer, at
+        value = self.constant(inside) if inside else 0
+        if value < 1 or value & (value - 1):
+            raise CError("alignment is not a power of two", following[0])
+        return value
 
     def composite(self) -> Struct:
         """``struct`` or ``union`` with its tag, body, or both."""
@@ -449,12 +473,14 @@ class Reader:
         if self.peek() != "{":
             return self.reference(kind, tag)
         self.take()
+        self.nest()
         members: list[tuple[str, Type, int, int]] = []
         while self.peek() != "}":
             self.members(members)
             if len(members) > MAX_MEMBERS:
                 raise CError("structure has too many members", self.tokens[self.at - 1])
         self.take()
+        self.depth -= 1
         more_packed, more_aligned = self.attributes()
         fields, size, alignment = lay_out(kind, members, packed or more_packed, max(aligned, more_aligned))
         struct = self.declarations.undefined.pop(f"{kind} {tag}", None) if tag else None

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from tracebee.language import tree
 from tracebee.language.config import BadOption, Config, apply_environment, initial_config
 from tracebee.language.diagnostics import Diagnostics
+from tracebee.language.parser import deep_recursion as deep_recursion
 from tracebee.language.parser import parse
 from tracebee.language.passes.fold import fold
 from tracebee.language.passes.infer import Inference
@@ -22,16 +21,13 @@ from tracebee.language.typetable import TypeTable
 from tracebee.records import Mutable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
     from tracebee.language.cdecl import Declarations
     from tracebee.language.diagnostics import Diagnostic
     from tracebee.language.machine import Machine
     from tracebee.language.probes.base import Unit
     from tracebee.spec.objects import ObjectSpec
-
-DEEPEST_RECURSION = 20_000
-"""Python frames that the passes may use: MAX_DEPTH levels of nesting at a few tens of frames each."""
 
 
 class Options(Mutable):
@@ -86,17 +82,6 @@ class Compilation:
     @property
     def warnings(self) -> tuple[Diagnostic, ...]:
         return self.diagnostics.all
-
-
-@contextmanager
-def deep_recursion() -> Iterator[None]:
-    """The passes walk the tree by recursion; its depth is bounded by the parser."""
-    before = sys.getrecursionlimit()
-    sys.setrecursionlimit(max(before, DEEPEST_RECURSION))
-    try:
-        yield
-    finally:
-        sys.setrecursionlimit(before)
 
 
 def compile_script(source: Source, machine: Machine, options: Options) -> Compilation:
@@ -230,7 +215,16 @@ PASSES = (
 
 def generate(compilation: Compilation) -> None:
     """Lower, optimise, allocate and emit; fills `spec`."""
+    from tracebee.language.codegen.allocate import TooManyValues
     from tracebee.language.codegen.generate import generate_object
 
-    generate_object(compilation)
+    try:
+        generate_object(compilation)
+    except TooManyValues as found:
+        spans = [op.span for op in found.function.ops if op.span is not None]
+        compilation.diagnostics.fail(
+            "the probe needs more values at once than registers and BPF stack can hold",
+            spans[0] if spans else None,
+            "keep intermediate results in maps, or split the probe",
+        )
     compilation.diagnostics.stop_if_errors()

@@ -26,6 +26,10 @@ _TOKEN = re.compile(
 _DIRECTIVE = re.compile(r"\s*\#\s*(\w+)?(.*)", re.DOTALL)
 MAX_INCLUDES = 400
 MAX_EXPANSION = 100_000
+"""How many tokens a macro may become, and how many macros may be replaced in one script."""
+
+MAX_NESTING = 100
+"""How deep macros may lie in the bodies of macros, and operators and parentheses in each other."""
 
 
 class CToken(NamedTuple):
@@ -80,6 +84,7 @@ class Preprocessor:
         self.macros: dict[str, CMacro] = {}
         self.conditions: list[list[bool]] = []
         self.included = 0
+        self.expanded = 0
         for name, text in defined.items():
             from tracebee.language.source import Source
 
@@ -116,7 +121,7 @@ class Preprocessor:
             newline = text.find("\n", at, end)
             if newline < 0:
                 return end
-            if text[newline - 1] == "\\":
+            if newline > at and text[newline - 1] == "\\":
                 at = newline + 1
                 continue
             return newline
@@ -242,6 +247,9 @@ class Preprocessor:
             if macro is None:
                 result.append(token)
                 continue
+            self.expanded += 1
+            if len(hidden) > MAX_NESTING or self.expanded > MAX_EXPANSION:
+                raise CError("macro expands to too much", token)
             body = list(macro.body)
             if macro.parameters is not None:
                 if at >= len(tokens) or tokens[at].text != "(":
@@ -365,9 +373,7 @@ class Evaluator:
         return self.tokens[self.at - 1]
 
     def _ternary(self) -> int:
-        self.depth += 1
-        if self.depth > 100:
-            raise CError("expression is nested too deeply")
+        self._nest()
         condition = self._binary(1)
         if self._peek() == "?":
             self._take()
@@ -385,6 +391,8 @@ class Evaluator:
             operator = self._take()
             right = self._binary(_STRENGTH[operator.text] + 1)
             left = self._apply(operator, left, right)
+            if not -(1 << 63) <= left < 1 << 64:
+                left &= 0xFFFF_FFFF_FFFF_FFFF
         return left
 
     @staticmethod
@@ -427,7 +435,18 @@ class Evaluator:
                 return int(left > right)
         return int(left >= right)
 
+    def _nest(self) -> None:
+        self.depth += 1
+        if self.depth > MAX_NESTING:
+            raise CError("expression is nested too deeply", self.tokens[min(self.at, len(self.tokens) - 1)])
+
     def _unary(self) -> int:
+        self._nest()
+        value = self._operand()
+        self.depth -= 1
+        return value
+
+    def _operand(self) -> int:
         token = self._take()
         match token.text:
             case "-":

@@ -6,6 +6,8 @@ mistakes.  Nesting is bounded, because every later pass walks the tree by recurs
 
 from __future__ import annotations
 
+import sys
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, NoReturn
 
 from tracebee.language import tree
@@ -19,6 +21,8 @@ from tracebee.language.scanner import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tracebee.language.diagnostics import Diagnostics
     from tracebee.language.source import Source, Span
 
@@ -26,7 +30,11 @@ MAX_DEPTH = 400
 """How deep expressions and blocks may nest.  A person's script stays below 20."""
 
 MAX_TERMS = 2000
-"""How many operators one chain without parentheses, such as a sum, may have."""
+"""How many operators and members one statement may have: each is a level of the tree."""
+
+DEEPEST_RECURSION = 20_000
+"""Python frames that parser and passes may use: MAX_DEPTH levels of nesting at a few tens of frames each,
+and MAX_TERMS at a few."""
 
 BINARY_STRENGTH = {
     "||": 1,
@@ -93,6 +101,17 @@ BUILTIN_TYPES = frozenset(
 )
 
 
+@contextmanager
+def deep_recursion() -> Iterator[None]:
+    """Parser and passes walk the tree by recursion; its depth is bounded by the parser."""
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(max(before, DEEPEST_RECURSION))
+    try:
+        yield
+    finally:
+        sys.setrecursionlimit(before)
+
+
 class _Recover(Exception):
     """A syntax error was reported; skip to where parsing can go on."""
 
@@ -107,6 +126,7 @@ class Parser:
         self.ahead: Token | None = None
         self.last_end = 0
         self.depth = 0
+        self.terms = 0
         self.in_predicate = False
 
     # --- tokens
@@ -160,6 +180,15 @@ class Parser:
                 "keep intermediate results in variables",
             )
 
+    def count_term(self, start: int) -> None:
+        self.terms += 1
+        if self.terms > MAX_TERMS:
+            self.diagnostics.fail(
+                f"syntax: too many operators in one statement (more than {MAX_TERMS})",
+                self.scanner.span(start, self.last_end),
+                "keep intermediate results in variables",
+            )
+
     # --- top level
 
     def parse(self) -> tree.Program:
@@ -171,6 +200,8 @@ class Parser:
             token = self.peek()
             if token.kind == "end":
                 return program
+            self.depth = self.terms = 0
+            self.in_predicate = False
             try:
                 self.top_level(program, token)
             except _Recover:
@@ -361,22 +392,26 @@ class Parser:
         start = self.peek().start
         self.enter(start)
         self.expect("{")
-        outer_predicate, self.in_predicate = self.in_predicate, False
+        outer_predicate, depth, terms = self.in_predicate, self.depth, self.terms
+        most_terms = terms
         statements: list[tree.Statement] = []
         value: tree.Expression | None = None
-        while not self.accept("}"):
+        while True:
+            self.in_predicate, self.depth, self.terms = False, depth, terms
+            if self.accept("}"):
+                break
             if self.peek().kind == "end":
                 self.syntax("expected '}'")
             try:
                 value = self.statement(statements)
+                most_terms = max(most_terms, self.terms)
                 if value is not None:
                     self.expect("}")
                     break
             except _Recover:
                 if not self.skip_statement():
                     break
-        self.in_predicate = outer_predicate
-        self.depth -= 1
+        self.in_predicate, self.depth, self.terms = outer_predicate, depth - 1, most_terms
         return tree.Block(self.span_from(start), statements, value)
 
     def skip_statement(self) -> bool:
@@ -533,7 +568,6 @@ class Parser:
         """Operators at least as strong as `weakest`; all are left-associative."""
         start = self.peek().start
         left = self.unary()
-        terms = 0
         while True:
             token = self.peek()
             strength = BINARY_STRENGTH.get(token.text, 0) if token.kind == "symbol" else 0
@@ -542,11 +576,7 @@ class Parser:
             self.take()
             right = self.binary(strength + 1)
             left = tree.Binary(self.span_from(start), token.text, left, right)
-            terms += 1
-            if terms > MAX_TERMS:
-                self.diagnostics.fail(
-                    f"syntax: too many operators in one expression (more than {MAX_TERMS})", left.span
-                )
+            self.count_term(start)
 
     def ends_predicate(self, token: Token) -> bool:
         """Whether a '/' is the end of the predicate: then a block follows it."""
@@ -619,7 +649,9 @@ class Parser:
             if token.text in (".", "->"):
                 self.take()
                 value = self.member(value, start)
+                self.count_term(start)
             elif token.text == "[":
+                self.count_term(start)
                 self.take()
                 index = self.expression()
                 self.expect("]")
@@ -636,7 +668,7 @@ class Parser:
         token = self.take()
         if token.kind == "word":
             return tree.Member(self.span_from(start), operand, token.text)
-        if token.kind == "number" and token.text.isdigit():
+        if token.kind == "number" and token.text.isdigit() and len(token.text) < 10:
             return tree.Element(self.span_from(start), operand, int(token.text))
         return self.syntax("expected the name of a member", self.scanner.span(token.start, token.end))
 
@@ -658,6 +690,8 @@ class Parser:
             return tree.Variable(span, token.text)
         if token.kind == "positional":
             self.take()
+            if len(token.text) > 10:
+                self.syntax(f"there is no positional parameter {token.text[:10]}…", span)
             return tree.Positional(span, int(token.text[1:]))
         if token.kind == "count":
             self.take()
@@ -812,7 +846,9 @@ class Parser:
         if base == "typeof":
             base = ""
             self.expect("(")
+            self.enter(token.start)
             of = self.type_or_expression()
+            self.depth -= 1
             self.expect(")")
         elif base in ("struct", "union", "enum"):
             base = f"{base} {self.word('expected a name').text}"
@@ -862,6 +898,7 @@ class Parser:
 
 def parse(source: Source, diagnostics: Diagnostics) -> tree.Program:
     """Parse a script.  Raises SourceError after the last declaration if anything was wrong."""
-    program = Parser(source, diagnostics).parse()
+    with deep_recursion():
+        program = Parser(source, diagnostics).parse()
     diagnostics.stop_if_errors()
     return program

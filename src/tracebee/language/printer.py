@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tracebee.language import tree
-from tracebee.language.parser import BINARY_STRENGTH
+from tracebee.language.parser import BINARY_STRENGTH, BUILTIN_TYPES, deep_recursion
 
 if TYPE_CHECKING:
     from tracebee.language.probes.base import Unit
@@ -20,6 +20,11 @@ _POSTFIX, _UNARY, _TERNARY = 20, 15, 0
 
 def format_program(program: tree.Program) -> str:
     """A whole script."""
+    with deep_recursion():
+        return _format_program(program)
+
+
+def _format_program(program: tree.Program) -> str:
     printer = Printer()
     parts = [part.span.text.strip() for part in program.c_parts]
     if program.config:
@@ -27,7 +32,7 @@ def format_program(program: tree.Program) -> str:
             f"{INDENT}{entry.key} = {quoted_if_needed(entry.value)};\n" for entry in program.config
         )
         parts.append(f"config = {{\n{entries}}}")
-    parts += [f"import {quoted(one.target.encode())};" for one in program.imports]
+    parts += [f"import {quoted(one.target.encode('utf-8', 'surrogateescape'))};" for one in program.imports]
     parts += [f"let {one.name} = {one.kind}({printer.expression(one.max_entries)});" for one in program.maps]
     for macro in program.macros:
         names = ", ".join(parameter.name for parameter in macro.parameters)
@@ -73,6 +78,11 @@ def quoted_if_needed(value: str) -> str:
     return value if plain.isalnum() and value.isascii() else quoted(value.encode())
 
 
+def _goes_on(following: str) -> bool:
+    """Whether a statement that ends in a brace would go on with this text, without a semicolon between."""
+    return following.startswith(("-", "*", "&")) and not following.startswith("--")
+
+
 class Printer:
     """Prints nodes; with `types` each expression is followed by its type in a comment."""
 
@@ -83,17 +93,30 @@ class Printer:
         name = f"{probe.name}=" if probe.name else ""
         lines = [name + ",\n".join(point.text for point in probe.points)]
         if probe.predicate is not None:
-            lines.append(f"/{self.expression(probe.predicate)}/")
+            predicate = self.expression(probe.predicate)
+            # A '/' in front of a block would end the predicate.
+            lines.append(f"/({predicate})/" if "/ {" in predicate else f"/{predicate}/")
         lines.append(self.block(probe.body, 0))
         return "\n".join(lines)
 
     def block(self, block: tree.Block, level: int) -> str:
         inner = INDENT * (level + 1)
         lines = ["{"]
+        ends_in_brace = False
         for statement in block.statements:
-            lines.append(inner + self.statement(statement, level + 1))
+            text = self.statement(statement, level + 1)
+            if ends_in_brace and _goes_on(text):
+                lines[-1] += ";"
+            lines.append(inner + text)
+            ends_in_brace = isinstance(statement, tree.ExpressionStatement) and text.endswith("}")
         if block.value is not None:
-            lines.append(inner + self.expression(block.value, level=level + 1))
+            text = self.expression(block.value, level=level + 1)
+            if ends_in_brace and _goes_on(text):
+                lines[-1] += ";"
+            lines.append(inner + text)
+        elif ends_in_brace:
+            # Without a semicolon it would be the block's value.
+            lines[-1] += ";"
         lines.append(INDENT * level + "}")
         return "\n".join(lines)
 
@@ -177,13 +200,22 @@ class Printer:
                     _TERNARY,
                 )
             case tree.Cast(_, target, operand):
-                return f"({self.type_name(target)}){self.operand(operand, _UNARY, level)}", _UNARY
+                inner = self.operand(operand, _UNARY, level)
+                is_plain = target.of is None and " " not in target.base and target.base not in BUILTIN_TYPES
+                # What looks like a name in parentheses is a cast only in front of a clear operand.
+                is_clear = (inner[0].isalnum() or inner[0] in '_"($@') and not inner.startswith("$#")
+                if is_plain and not is_clear:
+                    inner = f"({inner})"
+                return f"({self.type_name(target)}){inner}", _UNARY
             case tree.Member(_, operand, name):
                 return f"{self.operand(operand, _POSTFIX, level)}.{name}", _POSTFIX
             case tree.Element(_, operand, index):
                 return f"{self.operand(operand, _POSTFIX, level)}.{index}", _POSTFIX
             case tree.Index(_, operand, index):
-                return f"{self.operand(operand, _POSTFIX, level)}[{self.expression(index, level)}]", _POSTFIX
+                whole = self.operand(operand, _POSTFIX, level)
+                if isinstance(operand, tree.MapAccess) and operand.key is None:
+                    whole = f"({whole})"  # or the index would be a key
+                return f"{whole}[{self.expression(index, level)}]", _POSTFIX
             case tree.TupleLiteral(_, elements):
                 inside = ", ".join(self.expression(element, level) for element in elements)
                 return f"({inside},)" if len(elements) == 1 else f"({inside})", _POSTFIX

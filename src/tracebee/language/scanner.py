@@ -47,6 +47,7 @@ _TOKEN = re.compile(
   | (?P<count>\$\#)
   | (?P<map>@(?:[A-Za-z_]\w*)?)
   | (?P<string>"(?:[^"\\]|\\.)*")
+  | (?P<char>'(?:[^'\\\n]|\\.)+')
   | (?P<symbol><<=|>>=|\.\.|->|\+\+|--|&&|\|\||==|!=|<=|>=|<<|>>|[-+*/%&|^]=|[-+*/%&|^~!<>=?:;,.(){}\[\]\#])
     """,
     re.VERBOSE | re.DOTALL | re.ASCII,
@@ -70,9 +71,9 @@ _ESCAPE = re.compile(r"\\(?:x(?P<hex>[0-9a-fA-F]{1,2})|(?P<octal>[0-7]{1,3})|(?P
 
 
 class Token(Frozen):
-    """`kind` is number, word, variable, positional, count, map, string, symbol or end.
+    """`kind` is number, word, variable, positional, count, map, string, char, symbol or end.
 
-    A keyword is a word.  `text` is as written.
+    A keyword is a word.  `text` is as written.  Only the C part has characters ('a').
     """
 
     kind: str

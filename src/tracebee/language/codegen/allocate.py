@@ -38,7 +38,18 @@ SAVED = (6, 7, 8, 9)
 SCRATCH = (1, 2, 3, 4, 5, 0)
 """Registers that calls destroy, in the order of preference: r0 is wanted by results."""
 
-MAX_ROUNDS = 60
+MAX_ROUNDS = 100
+
+MAX_FRAME = 512
+"""MAX_BPF_STACK: a frame that grows beyond it cannot become a program any more."""
+
+
+class TooManyValues(Exception):
+    """The code needs more values at once than registers and stack can hold; `function` is whose it is."""
+
+    def __init__(self, function: Function) -> None:
+        self.function = function
+        super().__init__(function.name)
 
 
 class Interval(Mutable):
@@ -55,17 +66,19 @@ class Interval(Mutable):
 def allocate(function: Function) -> dict[Reg, int]:
     """Give every virtual register a machine register; may rewrite the code and grow the frame.
 
-    Raises InternalError if that does not come to an end, which no program should cause.
+    Raises TooManyValues.
     """
     unspillable: set[Reg] = set()
     for _ in range(MAX_ROUNDS):
+        if function.frame_size > MAX_FRAME:
+            break
         intervals, calls = live_intervals(function)
         hints = _hints(function, intervals, calls)
         places, victim = _scan(intervals, hints, unspillable)
         if victim is None:
             return places
         _spill(function, victim.reg, unspillable)
-    raise InternalError(f"register allocation of {function.name} does not settle")
+    raise TooManyValues(function)
 
 
 # --- liveness

@@ -12,6 +12,12 @@ if TYPE_CHECKING:
     from tracebee.language.diagnostics import Diagnostics
     from tracebee.language.typetable import TypeTable
 
+MAX_NESTING = 100
+"""How deep constants may name each other."""
+
+MAX_EXPANSIONS = 20_000
+"""How many constants a script may name, those inside constants included: they can grow like powers."""
+
 
 def resolve_names(node: tree.Node, types: TypeTable, diagnostics: Diagnostics) -> None:
     """Replace every Name below a node, in place; every Call left names a built-in."""
@@ -23,6 +29,7 @@ class _Resolver:
         self.types = types
         self.diagnostics = diagnostics
         self.active: list[str] = []
+        self.expansions = 0
 
     def visit(self, node: tree.Node) -> None:
         words: frozenset[str] = frozenset()
@@ -64,12 +71,15 @@ class _Resolver:
         builtin = find_builtin(word)
         if builtin is not None and builtin.bare:
             return tree.Call(name.span, builtin.name, [])
-        if word.startswith("arg") and word[3:].isdigit():
+        if word.startswith("arg") and word[3:].isdigit() and len(word) < 10:
             return tree.Call(name.span, "arg", [tree.Number(name.span, int(word[3:]))])
         declarations = self.types.declarations
         if declarations is not None and word in declarations.constants and word not in self.active:
             expression = declarations.constants[word].expression(name.span)
             if expression is not None:
+                self.expansions += 1
+                if self.expansions > MAX_EXPANSIONS or len(self.active) > MAX_NESTING:
+                    self.diagnostics.fail(f"#define {word} expands to too much", name.span)
                 holder = tree.ExpressionStatement(name.span, expression)
                 self.active.append(word)
                 self.visit(holder)

@@ -90,7 +90,8 @@ class Substitution:
                 return str(len(self.parameters.positional))
             return self._text(int(match.group()[1:]))
 
-        return re.sub(r"\$(?:\d+|#)", value, text)
+        # As in the scanner, nothing beyond nine digits is a parameter.
+        return re.sub(r"\$(?:[0-9]{1,9}|#)", value, text)
 
     def _text(self, index: int) -> str:
         values = self.parameters.positional
