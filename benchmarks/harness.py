@@ -81,6 +81,7 @@ class Running:
         if self.pid == 0:
             self._become(arguments)
         self._pidfd = os.pidfd_open(self.pid)
+        self._ended: Ended | None = None
 
     def _become(self, arguments: Sequence[str]) -> None:
         """In the child: become the tool."""
@@ -130,9 +131,10 @@ class Running:
         return ended
 
     def kill(self) -> None:
-        """End it at once."""
-        os.kill(self.pid, signal.SIGKILL)
-        self._reap()
+        """End it at once, unless it has been waited for."""
+        if self._ended is None:
+            os.kill(self.pid, signal.SIGKILL)
+            self._reap()
 
     def _has_ended(self, seconds: float) -> bool:
         return bool(select.select([self._pidfd], [], [], seconds)[0])
@@ -143,7 +145,7 @@ class Running:
         output, errors = read_all(self._output), read_all(self._errors)
         for fd in (self._pidfd, self._output, self._errors):
             os.close(fd)
-        return Ended(
+        self._ended = Ended(
             wall,
             usage.ru_utime + usage.ru_stime,
             usage.ru_maxrss * 1024.0,
@@ -151,6 +153,7 @@ class Running:
             output,
             errors,
         )
+        return self._ended
 
     def _failure(self, what: str, ended: Ended) -> BenchmarkError:
         said = (ended.errors + ended.output)[-600:].decode("utf-8", "replace").strip()
