@@ -87,6 +87,17 @@ class Diagnostics:
     def has_errors(self) -> bool:
         return self._errors > 0
 
+    def complained_in(self, span: Span) -> bool:
+        """Whether there is an error about this place or a part of it: what follows from it needs no other."""
+        return any(
+            found.severity == "ERROR"
+            and found.span is not None
+            and found.span.source is span.source
+            and span.start <= found.span.start
+            and found.span.end <= span.end
+            for found in self._found
+        )
+
     def stop_if_errors(self) -> None:
         """Raise SourceError with everything found so far if any of it is an error."""
         if self._errors:

@@ -197,7 +197,7 @@ class Inference:
     def printable(self, node: tree.Expression, what: str, span: Span) -> Type:
         """Infer an expression that is to be shown."""
         type_ = self.visit(node)
-        if isinstance(type_, Void) and self.final:
+        if isinstance(type_, Void) and self.final and not self.context.diagnostics.complained_in(node.span):
             self.error(f"{self.noun(type_)} type passed to {what}() is not printable", span)
         return type_
 
