@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import subprocess
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -92,6 +93,16 @@ def parse_options() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def commit() -> str:
+    """Which state of the checkout is measured."""
+    words = ["git", "-C", str(CHECKOUT), "describe", "--always", "--dirty"]
+    try:
+        done = subprocess.run(words, capture_output=True, text=True, check=False)
+    except OSError:
+        return "commit not known"
+    return done.stdout.strip() or "commit not known"
+
+
 def introduction(bench: Bench) -> str:
     """When, where, and what was compared."""
     peer = "none found: tracebee's own figures only, no ratios (see --peer)"
@@ -102,7 +113,7 @@ def introduction(bench: Bench) -> str:
 
 - date: {datetime.now(UTC):%Y-%m-%d %H:%M} UTC, load average {os.getloadavg()[0]:.2f} at the start
 - system: {kernel()}
-- tracebee: {version(bench.ours)}, Python {python}, started as `python3 -m tracebee`
+- tracebee: {version(bench.ours)} ({commit()}), Python {python}, started as `python3 -m tracebee`
 - peer: {peer}
 - rounds: {bench.rounds}, the two tools alternately; a ratio is tracebee's median over the peer's
 """

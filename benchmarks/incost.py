@@ -74,7 +74,9 @@ def measure(bench: Bench) -> Report:
     times: list[Figure] = []
     sizes: list[Figure] = []
     notes = [
-        f"In-kernel figures: {CALLS:,} calls a round, {bench.rounds} rounds; time from run_time_ns / run_cnt."
+        f"{CALLS:,} calls a round, {bench.rounds} rounds; run_time_ns / run_cnt of all programs of a script.",
+        "In each time are two readings of the clock by the kernel: 01-empty, which both compile to three "
+        "instructions, shows how much that is.",
     ]
     stats = enable_stats()
     try:
