@@ -89,7 +89,9 @@ class Running:
             os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
             os.dup2(self._output, 1)
             os.dup2(self._errors, 2)
-            environment = dict(os.environ) | dict(self.tool.environment)
+            # A developer's PYTHONDONTWRITEBYTECODE or PYTHONUNBUFFERED is no part of what users run.
+            kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+            environment = kept | dict(self.tool.environment)
             if self.tool.root:
                 os.chroot(self.tool.root)
                 os.chdir("/")
