@@ -77,7 +77,10 @@ class Child:
         """Let the command start.  Raises TargetError if it cannot."""
         if self._gate < 0:
             return
-        os.write(self._gate, b"g")
+        try:
+            os.write(self._gate, b"g")
+        except BrokenPipeError:
+            raise TargetError(self.words[0], "was ended before it could start") from None
         os.close(self._gate)
         self._gate = -1
         reason = os.read(self._failure, 4)

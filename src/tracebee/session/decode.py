@@ -76,7 +76,7 @@ class Decoder:
         code, convert = self.item(type_)
         shape = struct.Struct("=" + code)
         if shape.size == 0:
-            return lambda data: () if isinstance(type_, Tuple) else None
+            return lambda data: empty_value(type_)
         if convert is None:
             return lambda data: shape.unpack_from(data)[0]
         return lambda data: convert(shape.unpack_from(data)[0])
@@ -154,8 +154,7 @@ class Decoder:
         code, convert = self.item(type_)
         shape = struct.Struct("=" + code)
         if shape.size == 0:
-            empty: Any = () if isinstance(type_, Tuple) else []
-            return lambda data: empty
+            return lambda data: empty_value(type_)
         unpack = shape.unpack_from
         if convert is None:
             return lambda data: unpack(data, offset)[0]
@@ -165,7 +164,7 @@ class Decoder:
         code, convert = self.item(element)
         shape = struct.Struct("=" + code)
         if shape.size == 0:
-            return "0s", lambda data: []
+            return "0s", lambda data: [empty_value(element) for _ in range(count)]
         if convert is None:
             return f"{shape.size * count}s", lambda data: [item for (item,) in shape.iter_unpack(data)]
         return f"{shape.size * count}s", lambda data: [convert(item) for (item,) in shape.iter_unpack(data)]
@@ -196,6 +195,20 @@ class Decoder:
         if field.bits:
             return _bitfield(field, base)
         return self._part(base + field.offset, field.type)
+
+
+def empty_value(type_: Type) -> Any:
+    """The value of a type that takes no bytes."""
+    match type_:
+        case Tuple():
+            return ()
+        case Array(element, count):
+            return [empty_value(element) for _ in range(count)]
+        case Record() | Struct():
+            return {}
+        case Str():
+            return ""
+    return None
 
 
 def _buffer(data: bytes) -> bytes:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from tracebee.errors import FormatError
 from tracebee.kernel.ring import BUSY, DISCARDED, HEADER
+from tracebee.session.decode import empty_value
+from tracebee.spec.types import Buffer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -72,7 +74,7 @@ class Reader:
 
     def _converted(self, data: memoryview, at: int, length: int, items: list[Any]) -> tuple[Any, ...]:
         for index in self.empty:
-            items.insert(index, ())
+            items.insert(index, empty_value(self.slots[index].type))
         tail = at + self.size
         end = at + length
         for index in self.dynamic:
@@ -87,6 +89,8 @@ class Reader:
         return tuple(items)
 
     def _dynamic(self, type_: Type, data: bytes) -> Any:
+        if isinstance(type_, Buffer):
+            return data
         text = data.decode("utf-8", "surrogateescape")
         return text + self.decoder.trailer if len(data) >= type_.size else text
 
@@ -120,22 +124,33 @@ class Drain:
     def take(self, data: memoryview, words: memoryview, start: int, end: int) -> int:
         """Handle the records between two byte positions; where it stopped.
 
-        After `stopped` was set, what follows is thrown away.
+        After `stopped` was set, what follows is thrown away.  Raises FormatError if the bytes are no records.
         """
         readers = self.readers
         at = start
+        if self.stopped and not self.goes_on:
+            return self._skip(words, at, end)
         while at < end:
             length = words[at >> 2]
             if length & BUSY:
                 return at
             if length & DISCARDED:
                 at += ((length & ~DISCARDED) + HEADER + 7) & ~7
+                if at > end:
+                    raise FormatError("discarded record does not fit", at)
                 continue
+            if length < 4 or at + HEADER + length > end:
+                raise FormatError(f"record of {length} bytes does not fit", at)
             number = words[(at >> 2) + 2]
             if number >= len(readers):
                 raise FormatError(f"record of unknown event {number}", at)
             reader = readers[number]
-            if reader.lines is not None and end - at >= SHORTEST_RUN * reader.stride and reader.can_run:
+            if (
+                reader.lines is not None
+                and end - at >= SHORTEST_RUN * reader.stride
+                and length == reader.size
+                and reader.can_run
+            ):
                 count = equal_records(words, at, (end - at) // reader.stride, reader.stride, length, number)
                 if count >= SHORTEST_RUN:
                     reader.lines(reader.run(data, at, count))
@@ -153,7 +168,7 @@ class Drain:
             if length & BUSY:
                 return at
             at += ((length & ~DISCARDED) + HEADER + 7) & ~7
-        return at
+        return min(at, end)
 
 
 def equal_records(words: memoryview, start: int, most: int, stride: int, length: int, number: int) -> int:

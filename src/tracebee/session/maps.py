@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterator, Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any
 
@@ -196,7 +195,7 @@ def encode(type_: Type, value: Any, what: str) -> bytes:
         raise UsageError(f"{what} is of type {type_}, which cannot be set")
     try:
         return encoder(type_, value, what)
-    except (TypeError, ValueError, OverflowError, struct.error) as error:
+    except (TypeError, ValueError, OverflowError, AttributeError, LookupError) as error:
         raise UsageError(f"{what} is of type {type_}; {value!r} is none") from error
 
 
@@ -210,15 +209,23 @@ def _integer(type_: Any, value: Any, what: str) -> bytes:
         raise UsageError(f"{what} is of type {type_}; {value} does not fit") from None
 
 
+def _bytes(value: Any) -> bytes:
+    """Bytes as they are; bytes(5) would be five of them."""
+    if not isinstance(value, bytes | bytearray | memoryview):
+        raise TypeError("not bytes")
+    return bytes(value)
+
+
 def _text(type_: Any, value: Any, what: str) -> bytes:
-    data = value.encode("utf-8", "surrogateescape") if isinstance(value, str) else bytes(value)
-    if len(data) > type_.capacity:
-        raise UsageError(f"{what} holds {type_.capacity} bytes; the text has {len(data)}")
+    data = value.encode("utf-8", "surrogateescape") if isinstance(value, str) else _bytes(value)
+    # A string that fills its bytes counts as cut short, and would be read back as another.
+    if len(data) >= type_.capacity:
+        raise UsageError(f"{what} holds {type_.capacity - 1} bytes of text; {value!r} has {len(data)}")
     return data.ljust(type_.capacity, b"\0")
 
 
 def _buffer(type_: Any, value: Any, what: str) -> bytes:
-    data = bytes(value)
+    data = _bytes(value)
     if len(data) > type_.capacity:
         raise UsageError(f"{what} holds {type_.capacity} bytes; the value has {len(data)}")
     return len(data).to_bytes(4, "little") + data.ljust(type_.capacity, b"\0")

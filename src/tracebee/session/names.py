@@ -8,6 +8,7 @@ import struct
 import time
 from typing import TYPE_CHECKING
 
+from tracebee.errors import FormatError
 from tracebee.spec.values import Frame, StackTrace
 
 if TYPE_CHECKING:
@@ -129,6 +130,8 @@ class Names:
         if data is None:
             self.stacks_lost += 1
             return StackTrace((LOST_STACK,), type_.mode, type_.user)
+        if 8 * count > len(data):
+            raise FormatError(f"a stack of {count} frames in {len(data)} bytes")
         addresses = struct.unpack_from(f"={count}Q", data)
         if type_.user:
             frames = tuple(
@@ -184,6 +187,8 @@ class Names:
 
                 self._boot = boot_time_ns()
             nanoseconds += self._boot
+        if pattern >= len(self.schema.strings):
+            raise FormatError(f"a point in time with the unknown format {pattern}")
         return format_time(self.schema.strings[pattern], nanoseconds)
 
     def internet(self, data: bytes) -> str:
@@ -218,7 +223,7 @@ def _signal(number: int) -> str:
 
     try:
         return signal.strsignal(number) or "N/A"
-    except ValueError:
+    except (ValueError, OverflowError):
         return "N/A"
 
 
