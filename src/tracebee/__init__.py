@@ -1,1 +1,104 @@
-"""tracebee: ask a running Linux system what it is doing."""
+"""tracebee: ask a running Linux system what it is doing.
+
+From Python::
+
+    import tracebee
+
+    with tracebee.trace("tracepoint:syscalls:sys_enter_openat { @[comm] = count(); }", command="ls") as tracer:
+        tracer.wait()
+        print(dict(tracer.maps["@"]))
+
+The package is laid out as an hourglass.  Above its waist a script becomes plain values; below it something
+runs them:
+
+    errors, records       exceptions; immutable and mutable records
+    insn, btf             the instruction set; types
+    spec                  the waist: programs, maps, probes, records' layouts, as plain values
+    language              scripts to specs
+    syscalls, host        system calls; facts read from this machine
+    kernel                live maps, programs, links, rings
+    session               the order of a run, decoding, aggregation, the Python API
+    render                text and JSON
+    cli                   the command
+
+Names here are found when they are first used, so that importing the package costs nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tracebee._version import VERSION as __version__
+    from tracebee.errors import (
+        AttachError,
+        NotSupportedError,
+        PermissionRefused,
+        SourceError,
+        TargetError,
+        TracebeeError,
+        UsageError,
+        VerifierError,
+    )
+    from tracebee.session.results import MapPrinted, Message, Printed, Result, Text, Value
+    from tracebee.session.tracer import Tracer, load, trace
+    from tracebee.spec.values import AverageValue, Frame, SeriesPoint, StackTrace
+
+_HOMES = {
+    "errors": (
+        "AttachError",
+        "NotSupportedError",
+        "PermissionRefused",
+        "SourceError",
+        "TargetError",
+        "TracebeeError",
+        "UsageError",
+        "VerifierError",
+    ),
+    "session.results": ("MapPrinted", "Message", "Printed", "Result", "Text", "Value"),
+    "session.tracer": ("Tracer", "load", "trace"),
+    "spec.values": ("AverageValue", "Frame", "SeriesPoint", "StackTrace"),
+}
+"""Where the public names live."""
+
+__all__ = [
+    "AttachError",
+    "AverageValue",
+    "Frame",
+    "MapPrinted",
+    "Message",
+    "NotSupportedError",
+    "PermissionRefused",
+    "Printed",
+    "Result",
+    "SeriesPoint",
+    "SourceError",
+    "StackTrace",
+    "TargetError",
+    "Text",
+    "TracebeeError",
+    "Tracer",
+    "UsageError",
+    "Value",
+    "VerifierError",
+    "__version__",
+    "load",
+    "trace",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name == "__version__":
+        from tracebee._version import VERSION
+
+        return VERSION
+    for module, names in _HOMES.items():
+        if name in names:
+            from importlib import import_module
+
+            return getattr(import_module(f"tracebee.{module}"), name)
+    raise AttributeError(f"module 'tracebee' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -8,9 +8,10 @@ from tracebee.errors import UsageError
 from tracebee.language.diagnostics import nearest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from tracebee.language.compile import Compilation
+    from tracebee.session.backend import LoadedProgram
 
 # bpftrace's names of the stages are understood as well
 ALIASES = {
@@ -23,23 +24,38 @@ ALIASES = {
     "codegen-opt": "ir-opt",
     "bytecode": "bytecode",
     "dis": "bytecode",
+    "verifier": "verifier",
+    "libbpf": "verifier",
     "all": "all",
 }
+LOADED = "verifier"
+"""The stage that only a loaded script has."""
 
 
-def dump_stages(compilation: Compilation, stages: list[str], write: Callable[[str], object]) -> None:
-    """Write the stages that were asked for.  Raises UsageError."""
+def stage_names(words: list[str]) -> set[str]:
+    """The stages that are meant.  Raises UsageError."""
     wanted = set()
-    for stage in stages:
-        if stage not in ALIASES:
+    for word in words:
+        if word not in ALIASES:
             names = sorted(set(ALIASES.values()))
             raise UsageError(
-                f"unknown stage: {stage}", nearest(stage, ALIASES) or f"stages are {', '.join(names)}"
+                f"unknown stage: {word}", nearest(word, ALIASES) or f"stages are {', '.join(names)}"
             )
-        wanted.add(ALIASES[stage])
+        wanted.add(ALIASES[word])
+    return {*STAGES, LOADED} if "all" in wanted else wanted
+
+
+def dump_stages(compilation: Compilation, wanted: set[str], write: Callable[[str], object]) -> None:
+    """Write the stages of the compilation that were asked for."""
     for name, show in STAGES.items():
-        if name in wanted or "all" in wanted:
+        if name in wanted:
             write(f"// {name}\n{show(compilation).rstrip()}\n\n")
+
+
+def dump_logs(programs: Iterable[LoadedProgram], write: Callable[[str], object]) -> None:
+    """Write what the verifier said of each program."""
+    for program in programs:
+        write(f"// {LOADED} log of {program.spec.name}\n{program.log.rstrip()}\n\n")
 
 
 def show_tree(compilation: Compilation) -> str:

@@ -25,6 +25,7 @@ class StreamOutput:
     """
 
     collect: Callable[[Event, tuple[Any, ...]], None] | None = None
+    prints_maps = True
 
     def __init__(self, fd: int, kind: str, mode: str = "line", quiet: bool = False) -> None:
         self.fd = fd

@@ -193,20 +193,7 @@ def read_source(arguments: Arguments) -> tuple[Source, list[str]]:
                 data = file.read()
     except OSError as error:
         raise UsageError(f"failed to open file '{name}': {error.strerror}") from None
-    return Source(name, decode_source(name, data)), words
-
-
-def decode_source(name: str, data: bytes) -> str:
-    """The text of a script file, which must be UTF-8.  Raises UsageError with the place that is not."""
-    try:
-        return data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        column = error.start - (data.rfind(b"\n", 0, error.start) + 1) + 1
-        raise UsageError(
-            f"{name}:{line}:{column}: the script is not valid UTF-8 (byte 0x{data[error.start]:02x})",
-            "save it as UTF-8, or write the byte as \\xNN in a string",
-        ) from None
+    return Source.decode(name, data), words
 
 
 def compile_options(arguments: Arguments, words: list[str]) -> CompileOptions:
@@ -242,6 +229,11 @@ def make_machine(arguments: Arguments) -> LiveMachine:
 def run(words: list[str]) -> int:
     """Run the command line; the exit status."""
     arguments = parse_arguments(words)
+    stages: set[str] = set()
+    if arguments.stages:
+        from tracebee.cli.dump import stage_names
+
+        stages = stage_names(arguments.stages)
     if arguments.info:
         from tracebee.cli.info import show_info
 
@@ -266,9 +258,9 @@ def run(words: list[str]) -> int:
     if arguments.stages:
         from tracebee.cli.dump import dump_stages
 
-        dump_stages(compilation, arguments.stages, output.write)
+        dump_stages(compilation, stages, output.write)
         output.flush()
-    return trace(arguments, compilation, machine, output)
+    return trace(arguments, compilation, machine, output, stages)
 
 
 def reformat(source: Source) -> int:
@@ -292,37 +284,32 @@ def check_targets(arguments: Arguments) -> None:
         raise TargetError(f"process {arguments.pid}", "there is no such process")
 
 
-def trace(arguments: Arguments, compilation: Compilation, machine: LiveMachine, output: StreamOutput) -> int:
+def trace(
+    arguments: Arguments,
+    compilation: Compilation,
+    machine: LiveMachine,
+    output: StreamOutput,
+    stages: set[str],
+) -> int:
     """Load, attach and run a compiled script; the exit status."""
-    from tracebee.session.child import Child
-    from tracebee.session.kernel import KernelBackend
-    from tracebee.session.session import Session
+    from tracebee.session.launch import launch
     from tracebee.syscalls.process import set_name
 
     set_name("tracebee")
-    spec = compilation.spec
-    assert spec is not None
-    config = compilation.config
-    child = None
-    backend = KernelBackend(
-        spec,
+    session = launch(
+        compilation,
         machine,
+        output,
         pid=arguments.pid,
-        ring_pages=config.number("perf_rb_pages"),
-        log_bytes=max(1 << 16, config.number("log_size")),
+        command=arguments.command,
+        warnings=arguments.warnings,
+        log_level=2 if "verifier" in stages else 0,
     )
-    try:
-        if arguments.command is not None:
-            child = Child(arguments.command)
-            backend.context.child_pid = child.pid
-        session = Session(
-            spec, backend, config, output, child=child, pid=arguments.pid, warnings=arguments.warnings
-        )
-    except BaseException:
-        backend.close()
-        if child is not None:
-            child.close()
-        raise
+    if "verifier" in stages:
+        from tracebee.cli.dump import dump_logs
+
+        dump_logs(session.programs, output.write)
+        output.flush()
     try:
         if arguments.mode in ("test", "bench"):
             from tracebee.cli.runs import run_probes

@@ -36,7 +36,7 @@ def _loads(build: Callable[[Builder], None], kind: str = "RAW_TRACEPOINT", **opt
     builder = Builder()
     build(builder)
     try:
-        fd = bpf.prog_load(kind, encode(builder.finish()), **options)
+        fd, _ = bpf.prog_load(kind, encode(builder.finish()), **options)
     except bpf.LoadRefused as refused:
         if refused.errno == errno.EPERM:
             raise
@@ -56,7 +56,7 @@ def _has_helper(name: str, kind: str = "RAW_TRACEPOINT") -> bool:
     builder.mov_imm(0, 0)
     builder.exit()
     try:
-        fd = bpf.prog_load(kind, encode(builder.finish()), log_level=1, log_size=1 << 16)
+        fd, _ = bpf.prog_load(kind, encode(builder.finish()), log_level=1, log_size=1 << 16)
     except bpf.LoadRefused as refused:
         if refused.errno == errno.EPERM and not refused.log:
             raise
@@ -103,7 +103,7 @@ def _hash_on_demand() -> bool:
         builder.mov_imm(0, 0)
         builder.exit()
         try:
-            program = bpf.prog_load("PERF_EVENT", encode(builder.finish(), lambda ref: fd))
+            program, _ = bpf.prog_load("PERF_EVENT", encode(builder.finish(), lambda ref: fd))
         except bpf.LoadRefused as refused:
             if refused.errno == errno.EPERM:
                 raise
@@ -133,7 +133,7 @@ def _uprobe_multi() -> bool:
     builder.mov_imm(0, 0)
     builder.exit()
     try:
-        fd = bpf.prog_load("KPROBE", encode(builder.finish()), expected_attach_type="TRACE_UPROBE_MULTI")
+        fd, _ = bpf.prog_load("KPROBE", encode(builder.finish()), expected_attach_type="TRACE_UPROBE_MULTI")
     except bpf.LoadRefused as refused:
         if refused.errno == errno.EPERM:
             raise

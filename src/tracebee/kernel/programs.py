@@ -20,11 +20,12 @@ if TYPE_CHECKING:
 
 
 class Program:
-    """A loaded program on its descriptor."""
+    """A loaded program on its descriptor; `log` is what the verifier wrote, if it was asked to."""
 
-    def __init__(self, spec: ProgramSpec, fd: int) -> None:
+    def __init__(self, spec: ProgramSpec, fd: int, log: str = "") -> None:
         self.spec = spec
         self.fd = fd
+        self.log = log
 
     def close(self) -> None:
         if self.fd >= 0:
@@ -44,11 +45,12 @@ def load_program(
     btf_fd: int,
     type_id_of: Callable[[str], int],
     log_bytes: int = 1 << 24,
+    log_level: int = 0,
 ) -> Program:
     """Load a program whose map references are the descriptors in `maps`.
 
-    `type_id_of` gives the BTF id of what `attach_to` names.  Raises VerifierError with the whole log, or
-    PermissionRefused.
+    `type_id_of` gives the BTF id of what `attach_to` names; `log_level` is that of the verifier, 2 for every
+    instruction.  Raises VerifierError with the whole log, or PermissionRefused.
     """
 
     def bind(ref: Ref) -> int:
@@ -70,17 +72,19 @@ def load_program(
         "flags": 1 << 4 if spec.sleepable else 0,
     }
     try:
-        return Program(spec, bpf.prog_load(spec.type, code, **options))
+        return Program(
+            spec, *bpf.prog_load(spec.type, code, log_level=log_level, log_size=log_bytes, **options)
+        )
     except bpf.LoadRefused as refused:
         if refused.errno == errno.EPERM:
             _explain_permission(spec, refused)
         # Asked again, so that the log is only written when somebody reads it.
         try:
-            fd = bpf.prog_load(spec.type, code, log_level=1, log_size=log_bytes, **options)
+            loaded = bpf.prog_load(spec.type, code, log_level=1, log_size=log_bytes, **options)
         except bpf.LoadRefused as logged:
             number = refused.errno or 0
             raise VerifierError(spec.name, number, logged.log) from None
-        return Program(spec, fd)
+        return Program(spec, *loaded)
 
 
 def _explain_permission(spec: ProgramSpec, refused: bpf.LoadRefused) -> None:

@@ -337,12 +337,25 @@ class Parser:
         name = self.take()
         if name.kind != "map":
             self.syntax("expected a map after 'let'", self.scanner.span(name.start, name.end))
-        self.expect("=")
-        kind = self.word("expected a kind of map")
-        self.expect("(")
-        entries = self.expression()
-        self.expect(")")
-        declaration = tree.MapDeclaration(self.span_from(start), name.text, kind.text, entries)
+        keys: list[tree.TypeName] = []
+        value = None
+        if self.accept("["):
+            keys.append(self.type_name())
+            while self.accept(","):
+                keys.append(self.type_name())
+            self.expect("]")
+        if keys or self.peek().text == ":":
+            self.expect(":")
+            value = self.type_name()
+        kind = ""
+        entries = None
+        if value is None or self.peek().text == "=":
+            self.expect("=")
+            kind = self.word("expected a kind of map").text
+            self.expect("(")
+            entries = self.expression()
+            self.expect(")")
+        declaration = tree.MapDeclaration(self.span_from(start), name.text, keys, value, kind, entries)
         self.expect(";")
         return declaration
 

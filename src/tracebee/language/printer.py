@@ -33,7 +33,7 @@ def _format_program(program: tree.Program) -> str:
         )
         parts.append(f"config = {{\n{entries}}}")
     parts += [f"import {quoted(one.target.encode('utf-8', 'surrogateescape'))};" for one in program.imports]
-    parts += [f"let {one.name} = {one.kind}({printer.expression(one.max_entries)});" for one in program.maps]
+    parts += [printer.map_declaration(one) for one in program.maps]
     for macro in program.macros:
         names = ", ".join(parameter.name for parameter in macro.parameters)
         parts.append(f"macro {macro.name}({names})\n{printer.block(macro.body, 0)}")
@@ -257,6 +257,16 @@ class Printer:
         if not node.otherwise.statements and isinstance(nested, tree.If):
             return f"{text} else {self._if(nested, level)}"
         return f"{text} else {self.block(node.otherwise, level)}"
+
+    def map_declaration(self, node: tree.MapDeclaration) -> str:
+        text = f"let {node.name}"
+        if node.keys:
+            text += f"[{', '.join(map(self.type_name, node.keys))}]"
+        if node.value is not None:
+            text += f": {self.type_name(node.value)}"
+        if node.max_entries is not None:
+            text += f" = {node.kind}({self.expression(node.max_entries)})"
+        return f"{text};"
 
     def type_name(self, name: tree.TypeName) -> str:
         """A type as scripts write it."""

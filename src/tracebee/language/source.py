@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 
+from tracebee.errors import UsageError
 from tracebee.records import Frozen
 from tracebee.spec.events import Location
 
@@ -17,6 +18,19 @@ class Source:
         self.name = name
         self.text = text
         self._starts: list[int] | None = None
+
+    @classmethod
+    def decode(cls, name: str, data: bytes) -> Source:
+        """The source in a file, which must be UTF-8.  Raises UsageError with the place that is not."""
+        try:
+            return cls(name, data.decode("utf-8"))
+        except UnicodeDecodeError as error:
+            line = data.count(b"\n", 0, error.start) + 1
+            column = error.start - (data.rfind(b"\n", 0, error.start) + 1) + 1
+            raise UsageError(
+                f"{name}:{line}:{column}: the script is not valid UTF-8 (byte 0x{data[error.start]:02x})",
+                "save it as UTF-8, or write the byte as \\xNN in a string",
+            ) from None
 
     @property
     def line_starts(self) -> list[int]:

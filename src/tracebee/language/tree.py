@@ -364,11 +364,16 @@ class Macro(Node):
 
 
 class MapDeclaration(Node):
-    """``let @name = kind(max_entries);``."""
+    """``let @name = kind(max_entries);``, and ``let @name[key, key]: value;``, where either part may be missing.
+
+    Without a kind `max_entries` is None; `value` is None without types, `keys` empty without keys.
+    """
 
     name: str
+    keys: list[TypeName]
+    value: TypeName | None
     kind: str
-    max_entries: Expression
+    max_entries: Expression | None
 
 
 class ConfigEntry(Node):

@@ -34,11 +34,17 @@ class Output(Protocol):
 
     `renderer` turns them into text; `write` takes text for standard output as it is.  If `collect` is not
     None, it gets the values of printf() and print() themselves, and the renderer only what is about the
-    session.
+    session.  `prints_maps` says whether the maps are wanted at the end.
     """
 
-    renderer: Renderer
-    collect: Callable[[Event, tuple[Any, ...]], None] | None
+    @property
+    def renderer(self) -> Renderer: ...
+
+    @property
+    def collect(self) -> Callable[[Event, tuple[Any, ...]], None] | None: ...
+
+    @property
+    def prints_maps(self) -> bool: ...
 
     def write(self, text: str) -> object: ...
 

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from tracebee.kernel.taskevents import Executed, Forked, Mapped
-    from tracebee.spec.objects import Attach, MapSpec, ProbeSpec
+    from tracebee.spec.objects import Attach, MapSpec, ProbeSpec, ProgramSpec
 
 
 class BackendMap(Protocol):
@@ -34,6 +34,16 @@ class BackendMap(Protocol):
     def clear(self) -> None: ...
 
 
+class LoadedProgram(Protocol):
+    """A program where it will run; `log` is what its verifier said, if it was asked to."""
+
+    @property
+    def spec(self) -> ProgramSpec: ...
+
+    @property
+    def log(self) -> str: ...
+
+
 class TaskLog(Protocol):
     """Forks, executions and executable mappings as they happen; see tracebee.kernel.taskevents."""
 
@@ -52,6 +62,9 @@ class Backend(Protocol):
 
     @property
     def maps(self) -> Mapping[str, BackendMap]: ...
+
+    @property
+    def programs(self) -> Mapping[str, LoadedProgram]: ...
 
     def attach(self, probe: ProbeSpec) -> None:
         """Attach one probe.  Raises AttachError."""

@@ -33,6 +33,7 @@ class KernelBackend:
         pid: int = 0,
         ring_pages: int = 0,
         log_bytes: int = 1 << 24,
+        log_level: int = 0,
     ) -> None:
         """Make the maps and load the programs; nothing is left behind if that fails.
 
@@ -48,12 +49,12 @@ class KernelBackend:
         self._btf_fd = 0
         self._tasks: TaskEvents | None = None
         try:
-            self._load(ring_pages, log_bytes)
+            self._load(ring_pages, log_bytes, log_level)
         except BaseException:
             self.close()
             raise
 
-    def _load(self, ring_pages: int, log_bytes: int) -> None:
+    def _load(self, ring_pages: int, log_bytes: int, log_level: int) -> None:
         if self.spec.btf:
             self._btf_fd = bpf.btf_load(self.spec.btf)
         for spec in self.spec.maps:
@@ -66,7 +67,7 @@ class KernelBackend:
             made = loaded.get(program)
             if made is None:
                 made = loaded[program] = load_program(
-                    program, fds, self._btf_fd, self.machine.kernel_type_id, log_bytes
+                    program, fds, self._btf_fd, self.machine.kernel_type_id, log_bytes, log_level
                 )
             self.programs[program.name] = made
 

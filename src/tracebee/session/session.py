@@ -26,11 +26,11 @@ from tracebee.spec.objects import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from tracebee.language.config import Config
     from tracebee.session.actions import Output
-    from tracebee.session.backend import Backend
+    from tracebee.session.backend import Backend, LoadedProgram
     from tracebee.session.child import Child
     from tracebee.spec.objects import ObjectSpec, ProbeSpec
 
@@ -75,6 +75,11 @@ class Session:
         self._old_handlers: dict[int, Any] = {}
         self._signals: set[int] = set()
         self._pidfd = -1
+        self._poller: select.epoll | None = None
+
+    @property
+    def programs(self) -> Iterable[LoadedProgram]:
+        return self.backend.programs.values()
 
     def _read_stack(self, stack_id: int) -> bytes | None:
         return self.backend.maps[STACKS_MAP].get(stack_id.to_bytes(8, "little"))
@@ -148,16 +153,21 @@ class Session:
         """Handle events until the script, its target or a signal ends it; the exit status."""
         self.catch_signals()
         try:
-            self.pump()
-            if not self.finished:
-                self._iterate()
-            if not self.has_sources and self.child is None and not self.pid:
-                self.finished = True
-            self._loop()
+            self.settle()
+            while not self.finished:
+                self.step(IDLE)
         finally:
             self.stop()
             self.restore_signals()
         return self.exit_code
+
+    def settle(self) -> None:
+        """What comes before the first wait: the records of ``begin``, and the iterators, read to their ends."""
+        self.pump()
+        if not self.finished:
+            self._iterate()
+        if not self.has_sources and self.child is None and not self.pid:
+            self.finished = True
 
     def _iterate(self) -> None:
         """Run the iterators to their end: exit() in one ends that object's turn, not the others'."""
@@ -168,36 +178,40 @@ class Session:
         if self.drain.stopped:
             self.finished = True
 
-    def _loop(self) -> None:
+    def step(self, timeout: float) -> None:
+        """Wait at most `timeout` seconds for something to happen, and handle it."""
+        if self._poller is None:
+            self._poller = self._make_poller()
+        ready = {fd for fd, _ in self._poller.poll(timeout)}
+        if self._wakeup is not None and self._wakeup[0] in ready:
+            self._handle_signals()
+        if not ready and self.backend.global_value(Globals.EXITING, 4):
+            self.finished = True
+        if self.backend.event_fd() in ready or not ready:
+            self.pump()
+            if not self.finished and ready:
+                time.sleep(COALESCE)
+        if self.names.tasks is not None and not ready.isdisjoint(self.names.tasks.fds):
+            self.names.follow_tasks()
+        if self._target_fd in ready:
+            self.finished = True
+
+    @property
+    def _target_fd(self) -> int:
+        return self.child.pidfd if self.child is not None else self._pidfd
+
+    def _make_poller(self) -> select.epoll:
+        """Everything that a step may wait for."""
         poller = select.epoll()
-        try:
-            ring = self.backend.event_fd()
-            if ring >= 0:
-                poller.register(ring, select.EPOLLIN)
-            assert self._wakeup is not None
-            poller.register(self._wakeup[0], select.EPOLLIN)
-            target = self.child.pidfd if self.child is not None else self._pidfd
-            if target >= 0:
-                poller.register(target, select.EPOLLIN)
-            logs = self.names.tasks.fds if self.names.tasks is not None else ()
-            for fd in logs:
+        fds = [self.backend.event_fd(), self._target_fd]
+        if self._wakeup is not None:
+            fds.append(self._wakeup[0])
+        if self.names.tasks is not None:
+            fds += self.names.tasks.fds
+        for fd in fds:
+            if fd >= 0:
                 poller.register(fd, select.EPOLLIN)
-            while not self.finished:
-                ready = {fd for fd, _ in poller.poll(IDLE)}
-                if self._wakeup[0] in ready:
-                    self._handle_signals()
-                if not ready and self.backend.global_value(Globals.EXITING, 4):
-                    self.finished = True
-                if ring in ready or not ready:
-                    self.pump()
-                    if not self.finished:
-                        time.sleep(COALESCE)
-                if not ready.isdisjoint(logs):
-                    self.names.follow_tasks()
-                if target in ready:
-                    self.finished = True
-        finally:
-            poller.close()
+        return poller
 
     def pump(self) -> None:
         """Handle the records that are there; the output is flushed behind each batch."""
@@ -210,14 +224,14 @@ class Session:
         """Detach, run ``end``, print what is left, and report what was lost.  Safe to call twice."""
         if self._stopped:
             return
-        self._stopped = True
+        self._stopped = self.finished = True
         self.backend.detach()
         self.backend.drain(self.drain.take)
         self.drain.stopped = False
         self.fire("end")
         self.backend.drain(self.drain.take)
         self.output.renderer.end_of_probes()
-        if self.config.flag("print_maps_on_exit"):
+        if self.output.prints_maps and self.config.flag("print_maps_on_exit"):
             self.print_maps()
         if self.backend.global_value(Globals.EXITING, 4):
             self.exit_code = self.backend.global_value(Globals.EXIT_CODE, 4) & 0xFF
@@ -248,6 +262,9 @@ class Session:
         if self._pidfd >= 0:
             os.close(self._pidfd)
             self._pidfd = -1
+        if self._poller is not None:
+            self._poller.close()
+            self._poller = None
 
     def unwatch(self, address: int) -> None:
         """Detach the watchpoints on an address."""

@@ -211,10 +211,10 @@ def prog_load(
     kernel_version: int = 0,
     log_level: int = 0,
     log_size: int = 1 << 24,
-) -> int:
-    """BPF_PROG_LOAD; names are those of the uapi enums without prefix.  Returns a descriptor.
+) -> tuple[int, str]:
+    """BPF_PROG_LOAD; names are those of the uapi enums without prefix.  Returns a descriptor and the log.
 
-    Raises LoadRefused; with `log_level` 0 its log is empty.
+    Raises LoadRefused; with `log_level` 0 the log is empty.
     """
     attr = Attr(uapi.ATTR_PROG_LOAD).set(
         prog_type=uapi.BPF_PROG_TYPE[kind],
@@ -246,9 +246,10 @@ def prog_load(
     result = attr.call("PROG_LOAD")
     if result == -errno.EAGAIN:
         result = attr.call("PROG_LOAD")  # a signal came while the verifier was running
+    text = "" if log is None else log.value.decode("utf-8", "replace")
     if result < 0:
-        raise LoadRefused(-result, "" if log is None else log.value.decode("utf-8", "replace"))
-    return result
+        raise LoadRefused(-result, text)
+    return result, text
 
 
 def prog_test_run(
