@@ -65,6 +65,9 @@ KERNEL_FOLDERS = (
     "rdma/",
 )
 MAX_MEMBERS = 20_000
+PACKED = -1
+"""Alignment of a member that has the attribute itself."""
+
 MAX_NESTING = 100
 """How deep structures and the parentheses of declarators may nest."""
 
@@ -255,6 +258,9 @@ class Reader:
         base = self.specifiers()
         while self.peek() and self.peek() != ";":
             name, type_ = self.declarator(base)
+            while self.peek() in ("__attribute__", "__attribute", "__asm__"):
+                self.take()
+                self.parenthesized()
             if is_typedef and name is not None:
                 self.declarations.types.setdefault(name.text, type_)
             if self.peek() == "=" or self.peek() == "{":
@@ -350,9 +356,6 @@ class Reader:
             name, base = self.declarator(base)
             self.tokens, self.at = outer, at
             self.depth -= 1
-        while self.peek() in ("__attribute__", "__attribute", "__asm__"):
-            self.take()
-            self.parenthesized()
         return name, base
 
     def constant(self, tokens: list[CToken]) -> int:
@@ -511,7 +514,8 @@ class Reader:
         return struct
 
     def members(self, into: list[tuple[str, Type, int, int]]) -> None:
-        """One line of members: (name, type, bits, alignment); bits is -1 for one that is no bit field."""
+        """One line of members: (name, type, bits, alignment); bits is -1 for one that is no bit field, and
+        the alignment PACKED, 0 or what an attribute asks for."""
         if self.peek() == ";":
             self.take()
             return
@@ -537,7 +541,9 @@ class Reader:
                 bits = self.constant(width)
                 if bits > type_.size * 8:
                     raise CError("bit field is wider than its type", width[0])
-            _, aligned = self.attributes()
+            packed, aligned = self.attributes()
+            if packed and not aligned:
+                aligned = PACKED
             into.append(("" if name is None else name.text, type_, bits, aligned))
             if self.peek() != ",":
                 break
@@ -566,8 +572,8 @@ def lay_out(
     largest = 0
     alignment = 1
     for name, type_, bits, member_aligned in members:
-        own = 1 if packed else type_.align
-        if isinstance(type_, Void) and type_.size and not packed:
+        own = 1 if packed or member_aligned == PACKED else type_.align
+        if isinstance(type_, Void) and type_.size and not packed and member_aligned != PACKED:
             own = min(type_.size, 16)
         own = max(own, member_aligned)
         if kind == "union":

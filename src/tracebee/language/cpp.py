@@ -16,14 +16,20 @@ _TOKEN = re.compile(
     r"""
     (?P<space>(?:\s|\\\n|//[^\n]*|/\*.*?\*/)+)
   | (?P<number>\.?\d(?:[eEpP][-+]|[\w.])*)
-  | (?P<word>[A-Za-z_]\w*)
   | (?P<string>L?"(?:[^"\\]|\\.)*")
   | (?P<char>L?'(?:[^'\\]|\\.)+')
+  | (?P<word>[A-Za-z_]\w*)
   | (?P<symbol>\.\.\.|<<=|>>=|\#\#|->|\+\+|--|<<|>>|<=|>=|==|!=|&&|\|\||[-+*/%&|^]=|[^\w\s])
     """,
     re.VERBOSE | re.DOTALL,
 )
 _DIRECTIVE = re.compile(r"\s*\#\s*(\w+)?(.*)", re.DOTALL)
+_LINE = re.compile(
+    r"""//(?:\\.|[^\n\\])*|"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*'|/\*|\\.|\n(?P<directive>[ \t]*\#)?""",
+    re.DOTALL,
+)
+"""Newlines, and what can hide one."""
+
 MAX_INCLUDES = 400
 MAX_EXPANSION = 100_000
 """How many tokens a macro may become, and how many macros may be replaced in one script."""
@@ -72,6 +78,23 @@ def tokens_of(source: Source, start: int = 0, end: int | None = None) -> Iterato
         at = match.end()
 
 
+def _line_ends(text: str, at: int, end: int) -> Iterator[re.Match[str]]:
+    """The newlines that end a line: those outside of comments and strings and not behind a backslash."""
+    while True:
+        match = _LINE.search(text, at, end)
+        if match is None:
+            return
+        at = match.end()
+        if match.group() == "/*":
+            closed = text.find("*/", at, end)
+            if closed < 0:
+                return
+            at = closed + 2
+        elif match.group()[0] == "\n":
+            at = match.start() + 1
+            yield match
+
+
 class Preprocessor:
     """Handles directives and expands macros; gives the tokens that are left.
 
@@ -84,6 +107,7 @@ class Preprocessor:
         self.macros: dict[str, CMacro] = {}
         self.conditions: list[list[bool]] = []
         self.included = 0
+        self.include_depth = 0
         self.expanded = 0
         for name, text in defined.items():
             from tracebee.language.source import Source
@@ -107,7 +131,7 @@ class Preprocessor:
                 yield from self.directive(match.group(1) or "", source, match.start(2), line_end)
                 at = line_end + 1
                 continue
-            block_end = self._next_directive(source.text, line_end, end)
+            block_end = self._next_directive(source.text, at, end)
             if self.active:
                 yield from self.expand(list(tokens_of(source, at, block_end)))
             at = block_end
@@ -117,29 +141,17 @@ class Preprocessor:
     @staticmethod
     def _logical_line(text: str, at: int, end: int) -> int:
         """The end of a line, backslash continuations and comments over lines included."""
-        while True:
-            newline = text.find("\n", at, end)
-            if newline < 0:
-                return end
-            if newline > at and text[newline - 1] == "\\":
-                at = newline + 1
-                continue
-            return newline
+        for match in _line_ends(text, at, end):
+            return match.start()
+        return end
 
     @staticmethod
     def _next_directive(text: str, at: int, end: int) -> int:
-        """Where the next line that starts with # begins; a comment that hides one is passed over."""
-        while True:
-            match = re.compile(r"\n[ \t]*#|/\*").search(text, at, end)
-            if match is None:
-                return end
-            if match.group() == "/*":
-                closed = text.find("*/", match.end(), end)
-                if closed < 0:
-                    return end
-                at = closed + 2
-                continue
-            return match.start() + 1
+        """Where the next line that starts with # begins."""
+        for match in _line_ends(text, at, end):
+            if match["directive"]:
+                return match.start() + 1
+        return end
 
     # --- directives
 
@@ -224,7 +236,7 @@ class Preprocessor:
             if match is None:
                 raise CError('#include expects "FILE" or <FILE>', token)
         self.included += 1
-        if self.included > MAX_INCLUDES:
+        if self.included > MAX_INCLUDES or self.include_depth >= MAX_NESTING:
             raise CError("too many #include files", token)
         name = match.group(1) or match.group(2)
         try:
@@ -232,7 +244,9 @@ class Preprocessor:
         except CError as error:
             raise CError(error.message, token) from None
         if found is not None:
+            self.include_depth += 1
             yield from self.run(found)
+            self.include_depth -= 1
 
     # --- expansion
 

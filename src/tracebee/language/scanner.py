@@ -52,7 +52,8 @@ _TOKEN = re.compile(
     """,
     re.VERBOSE | re.DOTALL | re.ASCII,
 )
-_ATTACH_POINT = re.compile(r"""(?:"(?:[^"\\\n]|\\.)*"|[^\s{,"])+""")
+# A path may hold a '/', so only behind BEGIN and END does one start the predicate.
+_ATTACH_POINT = re.compile(r"""(?:BEGIN|END|begin|end)(?=/)|(?:"(?:[^"\\\n]|\\.)*"|[^\s{,"])+""")
 _DURATIONS = {
     "ns": 1,
     "us": 1_000,

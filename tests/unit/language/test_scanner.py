@@ -195,6 +195,10 @@ def test_a_bad_escape_is_named_with_its_place(text: str, message: str, place: tu
         ('uprobe:"/a b,c{":f {', 'uprobe:"/a b,c{":f'),
         (r'u:"a\"b":c{', r'u:"a\"b":c'),
         ("BEGIN{", "BEGIN"),
+        ("BEGIN/1/{", "BEGIN"),
+        ("end/1/ {", "end"),
+        ("END {", "END"),
+        ("uprobe:/a/b:f/1/{", "uprobe:/a/b:f/1/"),
         ("  /* c */ x:y\n", "x:y"),
     ],
 )
