@@ -39,6 +39,9 @@ class Builtin:
     words: frozenset[str] = frozenset()
     """Bare words that it takes as arguments."""
 
+    word_arguments: frozenset[int] = frozenset()
+    """Which arguments, counted from 0, are words that stand for themselves, such as the name of a member."""
+
     unsafe = False
     """Whether it needs --unsafe, because it changes what it observes."""
 

@@ -117,10 +117,10 @@ class IsErr(Builtin):
 
 class ContainerOf(Builtin):
     name = "container_of"
-    forms = ("container_of(pointer, struct type, member)",)
+    forms = ("container_of(pointer, typeof(struct type), member)",)
     description = "the structure that a pointer to one of its members points into"
     minimum = maximum = 3
-    words = frozenset(("*",))
+    word_arguments = frozenset((2,))
 
     def infer(self, infer: Inference, call: tree.Call) -> Type:
         pointer = infer.number(call.arguments[0])
@@ -131,18 +131,17 @@ class ContainerOf(Builtin):
         return Pointer(place[0], space)
 
     def _place(self, infer: Inference, call: tree.Call) -> tuple[Struct, int] | None:
-        target, member = call.arguments[1], call.arguments[2]
-        type_: Type | None = None
-        if isinstance(target, tree.TypeOf):
-            type_ = infer.type_named(target.target)
-        name = member.name if isinstance(member, tree.Name) else ""
-        field = type_.find(name) if isinstance(type_, Struct) else None
-        if field is None or not isinstance(type_, Struct):
+        target, path = call.arguments[1], _member_path(call.arguments[2])
+        outer = infer.type_named(target.target) if isinstance(target, tree.TypeOf) else None
+        if not isinstance(outer, Struct) or not path:
             infer.error(
-                "container_of() expects a pointer, a structure type and the name of a member", call.span
+                "container_of() expects a pointer, a structure type and the name of a member",
+                call.span,
+                self._form_hint(),
             )
             return None
-        return type_, field.offset
+        # offsetof() knows the way, and complains about members that are not there.
+        return outer, infer.offset_of(tree.OffsetOf(call.arguments[2].span, target, path))
 
     def value(self, low: Lowering, call: tree.Call) -> Operand:
         from tracebee.language.lower import expressions
@@ -150,3 +149,12 @@ class ContainerOf(Builtin):
         place = self._place(low.build.inference, call)
         assert place is not None
         return low.alu("-", expressions.number(low, call.arguments[0]), place[1])
+
+
+def _member_path(node: tree.Expression) -> list[str]:
+    """The names in ``a.b.c``; none if it is something else."""
+    names: list[str] = []
+    while isinstance(node, tree.Member):
+        names.insert(0, node.name)
+        node = node.operand
+    return [node.name, *names] if isinstance(node, tree.Name) else []

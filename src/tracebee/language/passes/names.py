@@ -33,6 +33,7 @@ class _Resolver:
 
     def visit(self, node: tree.Node) -> None:
         words: frozenset[str] = frozenset()
+        kept: frozenset[int] = frozenset()
         if isinstance(node, tree.Call):
             builtin = find_builtin(node.name)
             if builtin is None:
@@ -41,7 +42,7 @@ class _Resolver:
                 )
             else:
                 node.name = builtin.name
-                words = builtin.words
+                words, kept = builtin.words, builtin.word_arguments
         for field in node._fields:
             value = getattr(node, field)
             if isinstance(value, tree.Name) and field in ("target", "of") and self.is_type(value):
@@ -52,6 +53,8 @@ class _Resolver:
                 self.visit(value)
             elif isinstance(value, list):
                 for index, item in enumerate(value):
+                    if index in kept:
+                        continue
                     if isinstance(item, tree.Name):
                         value[index] = self.name(item, words)
                     elif isinstance(item, tree.Node):
@@ -66,7 +69,7 @@ class _Resolver:
 
     def name(self, name: tree.Name, words: frozenset[str]) -> tree.Expression:
         word = name.name
-        if word in words or "*" in words:
+        if word in words:
             return name
         builtin = find_builtin(word)
         if builtin is not None and builtin.bare:
