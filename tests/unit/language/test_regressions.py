@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from tracebee.language.probes.base import Point
+from tracebee.language.probes.tracepoint import TracepointKind, TypedSyscallEnter
+from tracebee.spec.objects import Tracepoint
+
 from .fixtures import hint, messages, program_of, typed
 
 
@@ -41,3 +45,53 @@ def test_container_of_names_what_is_wrong() -> None:
         "container_of() expects a pointer, a structure type and the name of a member"
     ]
     assert "typeof(struct type)" in hint(not_a_type)
+
+
+def arguments_of(probe: str) -> list[tuple[str, int, int]]:
+    """Name, offset and size of each member of `args` as a value."""
+    statement = typed(f"{probe} {{ $a = args; print($a) }}").units[0].probe.body.statements[0]
+    type_ = statement.target.type  # type: ignore[attr-defined]
+    assert max(field.offset + field.type.size for field in type_.fields) <= type_.size
+    return [(field.name, field.offset, field.type.size) for field in type_.fields]
+
+
+def test_args_of_a_tracepoint_leave_out_what_programs_may_not_read() -> None:
+    assert [name for name, _, _ in arguments_of("t:sched:sched_switch")] == [
+        "prev_comm",
+        "prev_pid",
+        "prev_state",
+        "next_pid",
+    ]
+    program = program_of("t:sched:sched_switch { print(args) }")
+    assert not [insn for insn in program.insns if insn.src == 6 and insn.code & 7 == 1 and insn.off < 8]
+    assert messages("t:sched:sched_switch { print(args.common_type) }") == [
+        "BPF does not support accessing common tracepoint fields"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("probe", "expected"),
+    [
+        # The eight bytes of a pointer do not fit into the four of a __data_loc.
+        ("t:sched:sched_process_exec", [("filename", 16, 8), ("pid", 12, 4)]),
+        ("t:syscalls:sys_exit_openat", [("__syscall_nr", 8, 4), ("ret", 16, 8)]),
+    ],
+)
+def test_members_of_args_do_not_overlap_as_a_value(probe: str, expected: list[tuple[str, int, int]]) -> None:
+    assert arguments_of(probe) == expected
+
+
+def test_args_of_many_system_calls_are_laid_out_like_those_of_one() -> None:
+    kinds = [TypedSyscallEnter(), TracepointKind()]
+    values = []
+    for kind in kinds:
+        context = typed("begin { }").context
+        point = Point(
+            "", Tracepoint("", ""), "", ("syscalls", "sys_enter_openat", 257)[: 3 - kinds.index(kind)]
+        )
+        found = kind.arguments(point, context)
+        assert found is not None
+        value = kind.arguments_value(found)
+        values.append([(field.name, field.offset, field.type) for field in value.fields])
+    assert values[0] == values[1]
+    assert [offset for _, offset, _ in values[0]] == [8, 16, 24, 32]

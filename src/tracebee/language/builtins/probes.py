@@ -86,7 +86,7 @@ class Args(Builtin):
             infer.error(reason[0], call.span, reason[1])
             return VOID
         call.space = "kernel" if unit.kind.space != "user" else "user"
-        return unit.arguments
+        return unit.kind.arguments_value(unit.arguments)
 
     def store(self, low: Lowering, call: tree.Call, to: Address) -> None:
         low.unit.kind.store_arguments(low, call, to)

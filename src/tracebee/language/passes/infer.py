@@ -525,7 +525,8 @@ class Inference:
         if field is None:
             names = [one.name for one in type_.fields if one.name]
             self.error(
-                f"Struct/union of type '{type_}' does not contain a field named '{node.name}'",
+                self._no_member_reason(node)
+                or f"Struct/union of type '{type_}' does not contain a field named '{node.name}'",
                 node.span,
                 nearest(node.name, names),
             )
@@ -533,6 +534,10 @@ class Inference:
         if isinstance(field.type, Pointer):
             return Pointer(field.type.target, "user" if space == "user" else field.type.space or space)
         return field.type
+
+    def _no_member_reason(self, node: tree.Member) -> str:
+        is_args = isinstance(node.operand, tree.Call) and node.operand.name == "args"
+        return self.unit.kind.no_member_reason(node.name) if is_args and self.unit is not None else ""
 
     def _element(self, node: tree.Element) -> Type:
         type_ = self.visit(node.operand)

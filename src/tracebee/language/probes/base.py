@@ -156,6 +156,14 @@ class ProbeKind:
             "",
         )
 
+    def arguments_value(self, arguments: Struct) -> Struct:
+        """The type of `args` as a value of its own, with offsets that are those of bytes in memory."""
+        return arguments
+
+    def no_member_reason(self, name: str) -> str:
+        """Message for a member that `args` does not have, if there is more to say than that."""
+        return ""
+
     def no_argument_reason(self, number: int) -> str:
         """Message for a script that uses ``argN`` where there is none."""
         return f"The arg{number} builtin can only be used with 'kprobes', 'uprobes' and 'usdt' probes"

@@ -20,6 +20,7 @@ from tracebee.spec.types import (
     Struct,
     Type,
     Void,
+    align_up,
 )
 
 if TYPE_CHECKING:
@@ -112,6 +113,24 @@ class TracepointKind(ProbeKind):
             return None
         return args_struct(f"{category}:{event}", found, context.types, category == "syscalls")
 
+    def arguments_value(self, arguments: Struct) -> Struct:
+        """The record's layout; data that lie elsewhere get a pointer behind it, as eight bytes are not there."""
+        if not any(field.bits == DATA_LOC for field in arguments.fields):
+            return arguments
+        fields, end = [], align_up(arguments.size, 8)
+        for field in arguments.fields:
+            if field.bits == DATA_LOC:
+                fields.append(Field(field.name, field.type, end))
+                end += field.type.size
+            else:
+                fields.append(field)
+        return Struct("struct", arguments.name, end, 8, (arguments.origin, "value"), lambda: tuple(fields))
+
+    def no_member_reason(self, name: str) -> str:
+        if name.startswith("common_"):
+            return "BPF does not support accessing common tracepoint fields"
+        return ""
+
     def load_member(self, low: Lowering, member: str) -> Any:
         from tracebee.language.lower.places import Place
 
@@ -152,9 +171,11 @@ def is_pattern(text: str) -> bool:
 
 
 def args_struct(name: str, event: EventFormat, types: TypeTable, is_syscall: bool) -> Struct:
-    """The type of `args` for a tracepoint."""
+    """The type of `args` for a tracepoint: without the common fields, which a program may not read."""
     fields = []
     for field in event.fields:
+        if field.is_common:
+            continue
         type_ = field_type(field, types, is_syscall)
         if field.data_loc:
             fields.append(Field(field.name, type_, field.offset, DATA_LOC, int(field.data_loc == "rel_loc")))
@@ -301,6 +322,12 @@ class SyscallKind(TracepointKind):
             for position, field in enumerate(plain)
         )
         return Struct("struct", f"args of {event}", 8 * len(fields), 8, ("syscall", event), lambda: fields)
+
+    def arguments_value(self, arguments: Struct) -> Struct:
+        """As in the tracepoint's record: eight bytes each, behind the common fields."""
+        fields = tuple(Field(field.name, field.type, 8 + 8 * field.offset) for field in arguments.fields)
+        size = 8 + 8 * len(fields)
+        return Struct("struct", arguments.name, size, 8, (arguments.origin, "value"), lambda: fields)
 
     # --- code
 
