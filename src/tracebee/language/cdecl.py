@@ -468,7 +468,8 @@ class Reader:
 
     def composite(self) -> Struct:
         """``struct`` or ``union`` with its tag, body, or both."""
-        kind = self.take().text
+        keyword = self.take()
+        kind = keyword.text
         packed, aligned = self.attributes()
         tag = ""
         if self.at < len(self.tokens) and self.tokens[self.at].kind == "word":
@@ -487,7 +488,7 @@ class Reader:
         more_packed, more_aligned = self.attributes()
         fields, size, alignment = lay_out(kind, members, packed or more_packed, max(aligned, more_aligned))
         struct = self.declarations.undefined.pop(f"{kind} {tag}", None) if tag else None
-        origin = ("c", id(fields))
+        origin = ("c", keyword.source.name, keyword.start)
         if struct is None:
             struct = Struct(kind, tag, size, alignment, origin, lambda: fields)
         else:
