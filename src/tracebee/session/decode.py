@@ -200,12 +200,14 @@ class Decoder:
 def empty_value(type_: Type) -> Any:
     """The value of a type that takes no bytes."""
     match type_:
-        case Tuple():
-            return ()
+        case Tuple(elements):
+            return tuple([empty_value(element) for element in elements])
         case Array(element, count):
             return [empty_value(element) for _ in range(count)]
-        case Record() | Struct():
-            return {}
+        case Record(names, elements):
+            return {name: empty_value(element) for name, element in zip(names, elements, strict=True)}
+        case Struct():
+            return {field.name: empty_value(field.type) for field in type_.fields if field.name}
         case Str():
             return ""
     return None

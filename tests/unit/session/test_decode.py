@@ -127,6 +127,8 @@ UNION = Struct("union", "", 4, 4, None, lambda: (Field("u", UINT32, 0), Field("b
         (Tuple((INT32, Tuple((Str(4), INT8)))), struct.pack("=i4sb3x", 1, b"ab", 7), (1, ("ab", 7))),
         (Tuple((INT8, Tuple(()))), b"\x05", (5, ())),
         (Record((), ()), b"", {}),
+        (Record(("a",), (Tuple((Tuple(()),)),)), b"", {"a": ((),)}),
+        (struct_of(Field("flex", Array(INT32, 0), 0), size=0), b"", {"flex": []}),
         (Record(("a", "b"), (INT8, INT32)), struct.pack("=b3xi", 1, 2), {"a": 1, "b": 2}),
         (struct_of(size=0), b"", {}),
         (
