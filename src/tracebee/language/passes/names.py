@@ -69,7 +69,7 @@ class _Resolver:
 
     def name(self, name: tree.Name, words: frozenset[str]) -> tree.Expression:
         word = name.name
-        if word in words:
+        if word in words or "*" in words:
             return name
         builtin = find_builtin(word)
         if builtin is not None and builtin.bare:
