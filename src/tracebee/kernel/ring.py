@@ -1,8 +1,9 @@
 """The reader's side of a BPF ring buffer (kernel/bpf/ringbuf.c, Documentation/bpf/ringbuf.rst).
 
-The buffer is shared memory: a page with the reader's position, a page with the writers', and the data,
-mapped twice in a row so that no record is ever torn by the end.  Each record has eight bytes in front: a u32
-with its length and two flags, and a u32 that is not for us; it takes a multiple of eight bytes.
+The buffer is shared memory: a page with the reader's position, a page with the writers', and the data, twice
+in a row so that no record is ever torn by the end.  Of the second time only as much is mapped here as the
+largest record can need: every mapped page counts as this process's memory.  Each record has eight bytes in
+front: a u32 with its length and two flags, and a u32 that is not for us; it takes a multiple of eight bytes.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from tracebee.syscalls import bpf
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    Take = Callable[[memoryview, memoryview, int, int, int], int]
 
 HEADER = 8
 BUSY = 1 << 31
@@ -42,12 +45,25 @@ def valid_bytes(wanted: int) -> int:
     return size
 
 
+def beyond_the_end(size: int, largest: int) -> int:
+    """Bytes that a record of up to `largest` bytes can need behind the end of the ring, in whole pages.
+
+    The record's header is never torn: records start at multiples of its size.
+    """
+    pages = -(-max(largest, 0) // mmap.PAGESIZE)
+    return min(pages * mmap.PAGESIZE, size)
+
+
 class Ring:
     """A ring buffer map and its reader.  Close it, or use it as a context manager."""
 
-    def __init__(self, size: int, name: str = "events") -> None:
-        """Create a ring of `size` bytes, a power of two.  Raises SyscallError."""
+    def __init__(self, size: int, name: str = "events", largest: int | None = None) -> None:
+        """Create a ring of `size` bytes, a power of two, for records of up to `largest` bytes.
+
+        Raises SyscallError.
+        """
         self.size = size
+        self.beyond = beyond_the_end(size, size if largest is None else largest)
         self.fd = bpf.map_create("RINGBUF", 0, 0, size, name=name)
         self._maps: list[mmap.mmap] = []
         self._views: list[memoryview] = []
@@ -62,7 +78,8 @@ class Ring:
         consumer = mmap.mmap(self.fd, page, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)
         self._maps.append(consumer)
         # The kernel allows only the reader's page to be written.
-        producer = mmap.mmap(self.fd, page + 2 * self.size, mmap.MAP_SHARED, mmap.PROT_READ, offset=page)
+        length = page + self.size + self.beyond
+        producer = mmap.mmap(self.fd, length, mmap.MAP_SHARED, mmap.PROT_READ, offset=page)
         self._maps.append(producer)
         self._consumer = memoryview(consumer).cast("Q")
         whole = memoryview(producer)
@@ -89,12 +106,13 @@ class Ring:
             os.close(self.fd)
             self.fd = -1
 
-    def drain(self, take: Callable[[memoryview, memoryview, int, int], int]) -> int:
+    def drain(self, take: Take) -> int:
         """Hand over what has been written, without waiting; returns how many bytes were taken.
 
-        `take(data, words, start, end)` gets the data, the same as u32 words, and the byte range of the
-        records. It stops at the first record whose length has the BUSY flag, and returns where it stopped,
-        so that the space up to there can be written again.
+        `take(data, words, start, end, limit)` gets the data, the same as u32 words, and the byte range in
+        which records start; the last of them may end behind `end`, but none behind `limit`.  It stops at the
+        first record whose length has the BUSY flag, and returns where it stopped, so that the space up to
+        there can be written again.
         """
         mask = self.size - 1
         taken = 0
@@ -104,8 +122,10 @@ class Ring:
             if position >= written:
                 return taken
             start = position & mask
-            end = start + written - position
-            stopped = take(self.data, self._lengths, start, end)
+            limit = start + written - position
+            # What starts behind the ring's end is found at its start, next time round.
+            end = min(limit, self.size)
+            stopped = take(self.data, self._lengths, start, end, min(limit, self.size + self.beyond))
             self._consumer[0] = position + stopped - start
             taken += stopped - start
             if stopped < end:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from tracebee.kernel.ring import Take
     from tracebee.kernel.taskevents import Executed, Forked, Mapped
     from tracebee.spec.objects import Attach, MapSpec, ProbeSpec, ProgramSpec
 
@@ -84,7 +85,7 @@ class Backend(Protocol):
     def detach(self) -> None:
         """Detach all probes; maps and programs stay."""
 
-    def drain(self, take: Callable[[memoryview, memoryview, int, int], int]) -> int:
+    def drain(self, take: Take) -> int:
         """Hand over the records written so far; see tracebee.kernel.ring."""
 
     def watch_tasks(self) -> TaskLog | None:

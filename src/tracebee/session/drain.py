@@ -121,25 +121,30 @@ class Drain:
         self.stopped = False
         self.goes_on = False
 
-    def take(self, data: memoryview, words: memoryview, start: int, end: int) -> int:
-        """Handle the records between two byte positions; where it stopped.
+    def take(
+        self, data: memoryview, words: memoryview, start: int, end: int, limit: int | None = None
+    ) -> int:
+        """Handle the records that start between two byte positions; where it stopped.
 
-        After `stopped` was set, what follows is thrown away.  Raises FormatError if the bytes are no records.
+        The last one may end behind `end` if it is given a `limit` for that.  After `stopped` was set, what
+        follows is thrown away.  Raises FormatError if the bytes are no records.
         """
         readers = self.readers
+        if limit is None:
+            limit = end
         at = start
         if self.stopped and not self.goes_on:
-            return self._skip(words, at, end)
+            return self._skip(words, at, end, limit)
         while at < end:
             length = words[at >> 2]
             if length & BUSY:
                 return at
             if length & DISCARDED:
                 at += ((length & ~DISCARDED) + HEADER + 7) & ~7
-                if at > end:
+                if at > limit:
                     raise FormatError("discarded record does not fit", at)
                 continue
-            if length < 4 or at + HEADER + length > end:
+            if length < 4 or at + HEADER + length > limit:
                 raise FormatError(f"record of {length} bytes does not fit", at)
             number = words[(at >> 2) + 2]
             if number >= len(readers):
@@ -158,17 +163,17 @@ class Drain:
                     continue
             reader.handle(reader.read(data, at + HEADER, length))
             if self.stopped and not self.goes_on:
-                return self._skip(words, at, end)
+                return self._skip(words, at, end, limit)
             at += (length + HEADER + 7) & ~7
         return at
 
-    def _skip(self, words: memoryview, at: int, end: int) -> int:
+    def _skip(self, words: memoryview, at: int, end: int, limit: int) -> int:
         while at < end:
             length = words[at >> 2]
             if length & BUSY:
                 return at
             at += ((length & ~DISCARDED) + HEADER + 7) & ~7
-        return min(at, end)
+        return min(at, limit)
 
 
 def equal_records(words: memoryview, start: int, most: int, stride: int, length: int, number: int) -> int:

@@ -17,6 +17,7 @@ from tracebee.syscalls import bpf
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from tracebee.kernel.ring import Take
     from tracebee.kernel.taskevents import TaskEvents
     from tracebee.session.machine import LiveMachine
     from tracebee.spec.objects import Attach, MapSpec, ObjectSpec, ProbeSpec, ProgramSpec
@@ -74,7 +75,8 @@ class KernelBackend:
     def _make_map(self, spec: MapSpec, ring_pages: int) -> None:
         if spec.type == "RINGBUF":
             size = valid_bytes(ring_pages * os.sysconf("SC_PAGE_SIZE")) if ring_pages else default_bytes()
-            self.ring = Ring(spec.max_entries or size, spec.name)
+            largest = max((event.layout.largest for event in self.spec.schema.events), default=0)
+            self.ring = Ring(spec.max_entries or size, spec.name, largest)
             self._ring_name = spec.name
             return
         fd = bpf.map_create(
@@ -130,7 +132,7 @@ class KernelBackend:
                 for _ in range(1000):
                     bpf.prog_test_run(program.fd, context=bytes(8))
                 count += 1000
-                self.drain(lambda data, words, first, last: last)
+                self.drain(lambda data, words, first, last, limit: last)
             spent = program.info("run_time_ns") - spent
             total = spent or time.perf_counter_ns() - start
             return total // count, count
@@ -163,7 +165,7 @@ class KernelBackend:
         while self.links:
             self.links.pop()[1].close()
 
-    def drain(self, take: Callable[[memoryview, memoryview, int, int], int]) -> int:
+    def drain(self, take: Take) -> int:
         return 0 if self.ring is None else self.ring.drain(take)
 
     def watch_tasks(self) -> TaskEvents | None:

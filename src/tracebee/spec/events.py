@@ -50,6 +50,11 @@ class Layout(Frozen):
     def is_fixed(self) -> bool:
         return not any(slot.dynamic for slot in self.slots)
 
+    @property
+    def largest(self) -> int:
+        """The bytes of a record whose dynamic values are all as long as they can be."""
+        return self.size + sum(slot.type.size for slot in self.slots if slot.dynamic)
+
 
 class Action(Frozen):
     """Base of what user space does when it reads a record."""
