@@ -250,7 +250,7 @@ def test_help_and_version(arguments: list[str]) -> None:
 def test_modules_of_every_script() -> None:
     """What every script needs, named here; tests/live/test_session.py looks at a run."""
     names = ("cli.trace", "cli.output", "session.session", "session.kernel", "session.child", "render.text")
-    body = "\n".join(f"import tracebee.{name}" for name in (*names, "session.machine", "kernel.features"))
+    body = "\n".join(f"import tracebee.{name}" for name in (*names, "session.machine", "language.compile"))
     assert modules_of(body) & TOO_COSTLY == set()
 
 

@@ -7,7 +7,7 @@ import platform
 from typing import TYPE_CHECKING
 
 from tracebee._version import VERSION
-from tracebee.errors import SyscallError
+from tracebee.errors import PermissionRefused, SyscallError
 
 if TYPE_CHECKING:
     from tracebee.session.machine import LiveMachine
@@ -55,6 +55,8 @@ def answer(machine: LiveMachine, name: str) -> str:
     """yes, no, or why the question could not be answered."""
     try:
         return "yes" if machine.feature(name) else "no"
+    except PermissionRefused as refused:
+        return f"unknown (needs {refused.capability})"
     except SyscallError as error:
         return f"unknown ({error.errno_name})"
 

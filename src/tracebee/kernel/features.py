@@ -15,6 +15,7 @@ from tracebee.errors import SyscallError
 from tracebee.insn import Builder, encode
 from tracebee.insn import opcodes as op
 from tracebee.insn.helpers import helper_id
+from tracebee.kernel.permission import missing_right
 from tracebee.syscalls import bpf
 
 if TYPE_CHECKING:
@@ -275,8 +276,17 @@ class Features:
         self._answers: dict[str, bool] = dict.fromkeys(disabled, False)
 
     def has(self, name: str) -> bool:
-        """Whether the kernel has a feature; raises SyscallError if that cannot be found out."""
+        """Whether the kernel has a feature.
+
+        Raises PermissionRefused or SyscallError if that cannot be found out.
+        """
         answer = self._answers.get(name)
         if answer is None:
-            answer = self._answers[name] = FEATURES[name].attempt()
+            try:
+                answer = self._answers[name] = FEATURES[name].attempt()
+            except SyscallError as error:
+                missing = missing_right("loading BPF programs") if error.errno == errno.EPERM else None
+                if missing is not None:
+                    raise missing from error
+                raise
         return answer

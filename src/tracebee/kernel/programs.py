@@ -7,9 +7,10 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from tracebee.btf.ext import encode_func_info, encode_line_info
-from tracebee.errors import PermissionRefused, VerifierError
+from tracebee.errors import VerifierError
 from tracebee.insn import encode
 from tracebee.insn.codec import KernelSymbol, MapFd, MapValue
+from tracebee.kernel.permission import missing_right
 from tracebee.syscalls import bpf
 
 if TYPE_CHECKING:
@@ -89,15 +90,9 @@ def load_program(
 
 def _explain_permission(spec: ProgramSpec, refused: bpf.LoadRefused) -> None:
     """EPERM without a word may be a missing right or a kernel that forbids this kind of program."""
-    from tracebee.host.rights import read_rights
-
-    missing = read_rights().missing_for_tracing()
-    if missing:
-        raise PermissionRefused(
-            "loading BPF programs",
-            missing,
-            "run as root, or give the capability: setpriv, sudo, or systemd's AmbientCapabilities",
-        ) from refused
+    missing = missing_right("loading BPF programs")
+    if missing is not None:
+        raise missing from refused
     if spec.expected_attach_type in ("TRACE_FENTRY", "TRACE_FEXIT", "LSM_MAC", "MODIFY_RETURN"):
         raise VerifierError(
             spec.name,

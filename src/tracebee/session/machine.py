@@ -273,18 +273,15 @@ class LiveFile:
 def _open_tracefs() -> int:
     from tracebee.syscalls.mounts import mount_detached
 
-    refused: OSError | None = None
     for path in TRACEFS_PATHS:
         try:
             fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        except OSError as error:
-            refused = error
+        except OSError:
             continue
         try:
             os.stat("events", dir_fd=fd)
-        except OSError as error:
+        except OSError:
             os.close(fd)
-            refused = error
             continue
         return fd
     try:
@@ -293,5 +290,5 @@ def _open_tracefs() -> int:
         raise PermissionRefused(
             "reading the list of tracepoints (tracefs)",
             "CAP_DAC_READ_SEARCH, or CAP_SYS_ADMIN where tracefs is not mounted",
-            f"opening it failed: {refused or error}",
+            f"run as root, or give the capability with sudo or setpriv --ambient-caps; mounting failed: {error}",
         ) from error

@@ -5,7 +5,6 @@ A file is parsed when a script first uses a name that is not the script's own an
 
 from __future__ import annotations
 
-from importlib.resources import files
 from typing import TYPE_CHECKING
 
 from tracebee.language.diagnostics import Diagnostics
@@ -26,6 +25,8 @@ def library_macros(name: str) -> list[tree.Macro]:
     for file, names in NAMES.items():
         if name in names:
             if file not in _parsed:
+                from importlib.resources import files
+
                 text = files(__package__).joinpath(f"{file}.bt").read_text(encoding="utf-8")
                 _parsed[file] = parse(Source(f"stdlib/{file}.bt", text), Diagnostics()).macros
             return [macro for macro in _parsed[file] if macro.name == name]
