@@ -1,0 +1,40 @@
+# Everything that is done often.  `make demo` and `make test` need nothing but make: they install the rest.
+
+PYTHON := .venv/bin/python
+SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
+
+.PHONY: demo test lint format bench dev clean
+
+# The main job: trace a command on the running kernel.
+demo: .venv/run.stamp
+	$(SUDO) .venv/bin/tracebee -e 'tracepoint:syscalls:sys_enter_openat { printf("%-8s %s\n", comm, str(args.filename)); }' -c 'cat /etc/hostname'
+
+# Every tier that can run here; pytest says in one line each why another cannot.
+test: .venv/dev.stamp
+	$(PYTHON) -m pytest --durations=10 $(ARGS)
+
+# Style, types, import directions.
+lint: .venv/dev.stamp
+	.venv/bin/ruff check
+	.venv/bin/ruff format --check
+	.venv/bin/mypy
+	$(PYTHON) -m pytest -q tests/test_structure.py
+
+format: .venv/dev.stamp
+	.venv/bin/ruff check --fix
+	.venv/bin/ruff format
+
+# Ratios against bpftrace in the same run, as root; writes benchmarks/results.md.
+bench: .venv/run.stamp
+	$(PYTHON) -m benchmarks $(ARGS)
+
+dev: .venv/dev.stamp
+
+.venv/run.stamp: pyproject.toml tools/bootstrap
+	tools/bootstrap run
+
+.venv/dev.stamp: pyproject.toml tools/bootstrap
+	tools/bootstrap dev
+
+clean:
+	rm -rf .venv build src/*.egg-info .mypy_cache .ruff_cache .pytest_cache
