@@ -21,6 +21,8 @@ from tracebee.syscalls import bpf
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from tracebee.btf.types import Type
+
 
 class Feature(NamedTuple):
     """One thing that kernels may have.  `without` says what is done on a kernel that has not."""
@@ -154,47 +156,49 @@ def _uprobe_multi() -> bool:
     return True
 
 
-def _tp_btf() -> bool:
-    """Whether raw tracepoints can have typed arguments; which needs the kernel's BTF."""
+def _nothing(builder: Builder) -> None:
+    builder.mov_imm(0, 0)
+    builder.exit()
+
+
+def _kernel_type(name: str, kind: type[Type]) -> int | None:
+    """The id of a type of the kernel, or None where there is none, or no BTF."""
     from tracebee.btf import Btf
-    from tracebee.btf.types import Typedef
 
     try:
-        btf = Btf.from_file("/sys/kernel/btf/vmlinux")
+        return Btf.from_file("/sys/kernel/btf/vmlinux").find(name, kind)
     except OSError:
-        return False
-    type_id = btf.find("btf_trace_sys_enter", Typedef)
-    if type_id is None:
-        return False
+        return None
 
-    def build(builder: Builder) -> None:
-        builder.mov_imm(0, 0)
-        builder.exit()
 
-    return _loads(build, "TRACING", expected_attach_type="TRACE_RAW_TP", attach_btf_id=type_id)
+def _tp_btf() -> bool:
+    """Whether raw tracepoints can have typed arguments; which needs the kernel's BTF."""
+    from tracebee.btf.types import Typedef
+
+    type_id = _kernel_type("btf_trace_sys_enter", Typedef)
+    return type_id is not None and _loads(
+        _nothing, "TRACING", expected_attach_type="TRACE_RAW_TP", attach_btf_id=type_id
+    )
 
 
 def _fentry() -> bool:
     """Whether functions can be traced through trampolines: a program for vfs_read is loaded, not attached."""
-    from tracebee.btf import Btf
     from tracebee.btf.types import Func
 
-    try:
-        btf = Btf.from_file("/sys/kernel/btf/vmlinux")
-    except OSError:
-        return False
-    type_id = btf.find("vfs_read", Func)
-
-    def build(builder: Builder) -> None:
-        builder.mov_imm(0, 0)
-        builder.exit()
-
+    type_id = _kernel_type("vfs_read", Func)
     try:
         return type_id is not None and _loads(
-            build, "TRACING", expected_attach_type="TRACE_FENTRY", attach_btf_id=type_id
+            _nothing, "TRACING", expected_attach_type="TRACE_FENTRY", attach_btf_id=type_id
         )
     except SyscallError:
         return False
+
+
+def _d_path() -> bool:
+    """Whether the helper is there; a program that may call it needs a path to call it with."""
+    from tracebee.btf.types import Func
+
+    return _kernel_type("bpf_d_path", Func) is not None
 
 
 def _helper(name: str, since: str, description: str, without: str) -> Feature:
@@ -257,13 +261,19 @@ FEATURES = {
             "get_ns_current_pid_tgid", "5.7", "process ids of a pid namespace", "ids are those of the host"
         ),
         _helper("copy_from_user", "5.10", "reading user memory that is paged out", "such reads fail"),
+        _helper(
+            "ktime_get_coarse_ns",
+            "5.11",
+            "BPF memory charged to cgroups",
+            "the limit on locked memory is raised",
+        )._replace(name="memcg_accounting"),
         _helper("skb_output", "5.5", "skboutput()", "it is refused"),
         Feature(
             "d_path",
             "5.10",
             "path()",
             "it is refused",
-            lambda: False,
+            _d_path,
         ),
     )
 }

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from typing import TYPE_CHECKING
 
-from tracebee.errors import InternalError, NotSupportedError, SyscallError
+from tracebee.errors import (
+    InternalError,
+    NotSupportedError,
+    PermissionRefused,
+    SyscallError,
+    VerifierError,
+)
 from tracebee.kernel.links import Context, Link, attach
 from tracebee.kernel.maps import KernelMap
+from tracebee.kernel.memlock import raise_memlock
 from tracebee.kernel.programs import Program, load_program
 from tracebee.kernel.ring import Ring, default_bytes, valid_bytes
 from tracebee.spec.objects import GLOBALS_MAP, Globals, RunOnce
@@ -50,7 +58,13 @@ class KernelBackend:
         self._btf_fd = 0
         self._tasks: TaskEvents | None = None
         try:
-            self._load(ring_pages, log_bytes, log_level)
+            try:
+                self._load(ring_pages, log_bytes, log_level)
+            except (SyscallError, VerifierError, PermissionRefused) as error:
+                self.close()
+                if getattr(error, "errno", errno.EPERM) != errno.EPERM or not raise_memlock(machine.features):
+                    raise
+                self._load(ring_pages, log_bytes, log_level)
         except BaseException:
             self.close()
             raise
@@ -208,10 +222,13 @@ class KernelBackend:
             self._tasks = None
         for program in self.programs.values():
             program.close()
+        self.programs.clear()
         for one in self.maps.values():
             one.close()
+        self.maps.clear()
         if self.ring is not None:
             self.ring.close()
+            self.ring = None
         if self._btf_fd:
             os.close(self._btf_fd)
             self._btf_fd = 0

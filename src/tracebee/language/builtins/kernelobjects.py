@@ -44,10 +44,12 @@ class Path(Builtin):
     def text(self, low: Lowering, call: tree.Call, to: Address, room: int) -> Operand:
         from tracebee.language.lower import memory, places
 
-        place = places.any_place(low, call.arguments[0])
-        got = low.call("d_path", low.pointer(place.address), low.pointer(to), min(room, call.type.size))
         length = low.move(0, "length")
         end = low.label("path")
+        low.null_label = end
+        place = places.any_place(low, call.arguments[0])
+        low.null_label = ""
+        got = low.call("d_path", low.pointer(place.address), low.pointer(to), min(room, call.type.size))
         low.branch("s<=", got, 0, end)
         low.set(length, low.alu("-", got, 1))
         low.place_label(end)

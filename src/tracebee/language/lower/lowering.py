@@ -47,12 +47,14 @@ if TYPE_CHECKING:
 class Loop(Mutable):
     """Where ``break`` and ``continue`` of the innermost loop go.
 
-    In the body of a map loop, which is a function of its own, they are returns of 1 and 0 instead.
+    In the body of a map loop, which is a function of its own, they are returns of 1 and 0 instead.  `rounds`
+    is how often the verifier walks through the body.
     """
 
     break_label: str = ""
     continue_label: str = ""
     is_callback: bool = False
+    rounds: int = 1
 
 
 class Activation:
@@ -76,6 +78,13 @@ class Activation:
 
 class Lowering:
     """Lowers one unit.  Helper modules take it as their first argument."""
+
+    null_label = ""
+    """Where to go on when a pointer is null, while an address is computed that a helper must trust.
+
+    Then members are loaded directly, so that the verifier keeps track of what they point to.  Without it a null
+    pointer of the context goes on as a number, 0.
+    """
 
     def __init__(self, unit: Unit, build: Build, stack_budget: int) -> None:
         self.unit = unit

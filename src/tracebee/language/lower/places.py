@@ -127,6 +127,8 @@ def member_place(low: Lowering, node: tree.Member) -> Place:
 def pointer_space(low: Lowering, node: tree.Expression) -> str:
     """The address space that a pointer expression points into."""
     type_ = node.type
+    if low.null_label and isinstance(node, tree.Member):
+        return "btf"
     return type_.space if isinstance(type_, Pointer) else ""
 
 
@@ -204,7 +206,9 @@ def load(low: Lowering, place: Place) -> Operand:
         return load_bitfield(low, place)
     if place.is_direct:
         value = low.load(place.address, size, signed)
-        if isinstance(type_, Pointer) and place.space == "bpf" and low.unit.kind.nullable_pointers:
+        if isinstance(type_, Pointer) and (
+            low.null_label or (place.space == "bpf" and low.unit.kind.nullable_pointers)
+        ):
             return tested_pointer(low, value)
         return value
     return memory.read_scalar(low, place.space, place.address, size, signed)
@@ -212,6 +216,9 @@ def load(low: Lowering, place: Place) -> Operand:
 
 def tested_pointer(low: Lowering, pointer: Reg) -> Reg:
     """A pointer of the context after a test: with one that may be null the verifier allows no arithmetic."""
+    if low.null_label:
+        low.branch("==", pointer, 0, low.null_label)
+        return pointer
     result = low.move(pointer)
     usable = low.label("usable")
     low.branch("!=", result, 0, usable)
