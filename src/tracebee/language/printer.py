@@ -94,8 +94,9 @@ class Printer:
         lines = [name + ",\n".join(point.text for point in probe.points)]
         if probe.predicate is not None:
             predicate = self.expression(probe.predicate)
-            # A '/' in front of a block would end the predicate.
-            lines.append(f"/({predicate})/" if "/ {" in predicate else f"/{predicate}/")
+            # A '/' in front of a block would end the predicate, and "/*" starts a comment.
+            is_plain = "/ {" not in predicate and not predicate.startswith("*")
+            lines.append(f"/{predicate}/" if is_plain else f"/({predicate})/")
         lines.append(self.block(probe.body, 0))
         return "\n".join(lines)
 

@@ -121,6 +121,7 @@ def test_statements_print_as_what_they_are(statements: str) -> None:
         "BEGIN /1 / 2 == 3/ { }",
         "BEGIN /(pid / { 1 })/ { }",
         "BEGIN /f(pid / { 1 })/ { }",
+        "BEGIN / *$p == 1/ { }",
         'import "\udcff\\n";',
         'config = { a = "x\\"y"; b = ""; c = 1; d_e = true }',
         "macro f() { 1 } macro g($a, @b, c) { }",
