@@ -31,7 +31,8 @@ class Globals:
     START = 24  # u64: ns since boot when tracing started, for `elapsed`
     CHILD_PID = 32  # u64: process id of the command that -c started
     WALL_OFFSET = 40  # u64: ns from the clock of boot time to Unix time
-    SIZE = 48
+    ZERO = 48  # u64: always 0, which the verifier does not know
+    SIZE = 56
 
 
 class FuncInfo(Frozen):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from tracebee.insn import opcodes as op
+from tracebee.insn.codec import MapValue
 from tracebee.language.probes.base import Point
 from tracebee.language.probes.tracepoint import TracepointKind, TypedSyscallEnter
-from tracebee.spec.objects import Tracepoint
+from tracebee.spec.objects import GLOBALS_MAP, Globals, Tracepoint
 
-from .fixtures import hint, messages, program_of, typed
+from .fixtures import MACHINES, hint, messages, program_of, typed
 
 
 @pytest.mark.parametrize(
@@ -95,3 +97,39 @@ def test_args_of_many_system_calls_are_laid_out_like_those_of_one() -> None:
         values.append([(field.name, field.offset, field.type) for field in value.fields])
     assert values[0] == values[1]
     assert [offset for _, offset, _ in values[0]] == [8, 16, 24, 32]
+
+
+MAY_GOTO = op.BPF_JMP | op.BPF_JCOND
+LONG_LOOPS = (
+    "for ($i : 0..1000000) { @++ }",
+    "$n = 70; for ($i : 0..$n) { @++ }",
+    "$n = 0; while ($n < 10) { $n++ }",
+    "for ($i : 0..6) { for ($j : 0..6) { @++ } }",
+)
+
+
+def forgets(script: str, machine: str) -> int:
+    """How often a program reads the zero that the verifier does not know, and asks to be cut short."""
+    insns = program_of(f"begin {{ {script} }}", MACHINES[machine]).insns
+    zero = MapValue(GLOBALS_MAP, Globals.ZERO)
+    assert (zero in [insn.ref for insn in insns]) == any(insn.code == MAY_GOTO for insn in insns)
+    return sum(insn.code == MAY_GOTO for insn in insns)
+
+
+@pytest.mark.parametrize("script", LONG_LOOPS)
+def test_a_long_loop_is_one_round_to_the_verifier(script: str) -> None:
+    assert forgets(script, "new") == 1
+    assert forgets(script, "old") == 0
+
+
+@pytest.mark.parametrize(
+    "script",
+    ["for ($i : 0..32) { @++ }", "for ($i : 0..5) { for ($j : 0..6) { @++ } }", "unroll (50) { @++ }"],
+)
+def test_a_short_loop_has_no_guard(script: str) -> None:
+    assert forgets(script, "new") == 0
+
+
+def test_the_zero_of_long_loops_stays_clear_of_the_other_globals() -> None:
+    assert Globals.ZERO >= Globals.WALL_OFFSET + 8
+    assert Globals.ZERO + 8 <= Globals.SIZE

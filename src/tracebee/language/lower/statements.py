@@ -7,20 +7,35 @@ from typing import TYPE_CHECKING, Any
 from tracebee.language import tree
 from tracebee.language.builtins import find_builtin
 from tracebee.language.builtins.aggregations import Aggregate
-from tracebee.language.ir import FRAME, Address, Function, FunctionHandle, MapHandle, Reg, Return
-from tracebee.language.lower import expressions, maps, memory, places
+from tracebee.language.ir import (
+    FRAME,
+    Address,
+    Alu,
+    Function,
+    FunctionHandle,
+    MapHandle,
+    MapSpot,
+    Reg,
+    Return,
+)
+from tracebee.language.lower import events, expressions, maps, memory, places
 from tracebee.language.lower.lowering import Activation, Loop
-from tracebee.language.rules import is_signed
+from tracebee.language.rules import is_integer, is_signed
+from tracebee.spec.objects import GLOBALS_MAP, Globals
 from tracebee.spec.types import INT64, UINT64, Aggregation, Int, Pointer, Tuple, Void
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from tracebee.language.ir import Operand
     from tracebee.language.lower.build import MapPlan
     from tracebee.language.lower.lowering import Lowering
     from tracebee.language.scratch import Scratch
 
 SCALAR_HOME = 8
+
+PLAIN_ROUNDS = 32
+"""Loops of up to so many rounds, those around them counted in, the verifier walks through; see `forget_values`."""
 
 
 def statement(low: Lowering, node: tree.Statement) -> None:
@@ -236,64 +251,105 @@ def unroll(low: Lowering, node: tree.Unroll) -> None:
 
 
 def while_loop(low: Lowering, node: tree.While) -> None:
-    again, leave = low.label("while"), low.label("endwhile")
+    again, leave, cut = low.label("while"), low.label("endwhile"), low.label("cut")
+    guarded = not _is_plain(low, PLAIN_ROUNDS + 1)
+    if guarded:
+        forget_values(low, node)
     low.place_label(again)
-    if not counts_to_constant(low, node.condition):
-        low.loop_guard(leave)
+    if guarded:
+        low.may_goto(cut)
     with low.branch_scope():
         expressions.condition(low, node.condition, leave)
         low.here.loops.append(Loop(leave, again))
         block(low, node.body)
         low.here.loops.pop()
     low.jump(again)
+    end_loop(low, node, cut if guarded else "", leave)
+
+
+def _is_plain(low: Lowering, rounds: int) -> bool:
+    """Whether the verifier is to walk through a loop round by round, within the plain loops around it."""
+    if not low.machine.feature("may_goto"):
+        return True
+    return rounds * (low.here.loops[-1].rounds if low.here.loops else 1) <= PLAIN_ROUNDS
+
+
+def forget_values(low: Lowering, loop: tree.While | tree.ForRange) -> None:
+    """Make the verifier forget what it knows of the numbers that a loop changes.
+
+    It is done with a loop once a round starts in a state that an earlier one covers.  A number that it knows
+    and that changes makes every round a new state; one that may be anything covers all.
+    """
+    for binding in changed_variables(loop):
+        home = low.variables.get(binding)
+        if home is None or not is_integer(binding.type):
+            continue
+        if isinstance(home, Reg):
+            low.set(home, unknown(low, home))
+        else:
+            place = low.outer_address(home, low.variable_levels[binding])
+            size = binding.type.size
+            low.store(place, unknown(low, low.load(place, size)), size)
+
+
+def unknown(low: Lowering, value: Operand) -> Reg:
+    """A register with a number of which the verifier knows nothing."""
+    zero = low.fact("zero", lambda: low.load(low.address(MapSpot(GLOBALS_MAP, Globals.ZERO)), 8))
+    result = low.reg("any")
+    low.add(Alu(result, "+", value, zero))
+    return result
+
+
+def changed_variables(loop: tree.Node) -> list[Scratch]:
+    """The variables that something inside a loop assigns to."""
+    found: dict[Scratch, None] = {}
+    for node in tree.walk(loop):
+        target: tree.Node | None = None
+        if isinstance(node, tree.Assign):
+            target = node.target
+        elif isinstance(node, tree.Unary) and node.operator in ("++", "--"):
+            target = node.operand
+        if isinstance(target, tree.Variable):
+            found[target.binding] = None
+    return list(found)
+
+
+def end_loop(low: Lowering, node: tree.Node, cut: str, leave: str) -> None:
+    """Behind a loop: a loop that the kernel cuts short is told of."""
+    if cut:
+        low.place_label(cut)
+        with low.branch_scope():
+            events.report_warning(low, "The kernel ended a loop that ran for too long.", node.span)
     low.place_label(leave)
 
 
-def counts_to_constant(low: Lowering, condition: tree.Expression) -> bool:
-    """Whether a condition compares a counter, made of nothing but constants, with a constant.
-
-    The verifier then knows every round, and goes through them with less trouble than through a loop it does
-    not know.
-    """
-    if not isinstance(condition, tree.Binary) or not isinstance(condition.left, tree.Variable):
-        return False
-    if not isinstance(condition.right, tree.Number):
-        return False
-    binding = condition.left.binding
-    for node in tree.walk(low.unit.probe.body):
-        if isinstance(node, tree.Assign) and isinstance(node.target, tree.Variable):
-            value = node.value.operand if isinstance(node.value, tree.Cast) else node.value
-            if node.target.binding is binding and not isinstance(value, tree.Number):
-                return False
-        elif isinstance(node, tree.Let | tree.ForRange | tree.ForMap) and node.variable.binding is binding:
-            first = node.value if isinstance(node, tree.Let) else None
-            if first is not None and not isinstance(first, tree.Number):
-                return False
-    return True
-
-
 def for_range(low: Lowering, node: tree.ForRange) -> None:
-    first = low.move(expressions.number(low, node.first))
-    last = low.move(expressions.number(low, node.last))
-    counter = low.move(first, "counter")
-    again, leave, proceed = low.label("for"), low.label("endfor"), low.label("next")
+    first, last = expressions.number(low, node.first), expressions.number(low, node.last)
+    rounds = last - first if isinstance(first, int) and isinstance(last, int) else PLAIN_ROUNDS + 1
+    plain = _is_plain(low, rounds)
+    around = low.here.loops[-1].rounds if low.here.loops else 1
+    last = low.move(last)
+    counter = low.move(first if plain else unknown(low, first), "counter")
+    again, leave, proceed, cut = low.label("for"), low.label("endfor"), low.label("next"), low.label("cut")
+    if not plain:
+        forget_values(low, node)
     low.place_label(again)
     low.branch("s>=", counter, last, leave)
-    if not all(isinstance(bound, tree.Number) for bound in (node.first, node.last)):
-        low.loop_guard(leave)
+    if not plain:
+        low.may_goto(cut)
     with low.branch_scope():
         home = declare(low, node.variable.binding)
         if isinstance(home, Reg):
             low.set(home, counter)
         else:
             low.store(home, counter, 8)
-        low.here.loops.append(Loop(leave, proceed))
+        low.here.loops.append(Loop(leave, proceed, rounds=max(1, rounds) * around if plain else 1))
         block(low, node.body)
         low.here.loops.pop()
     low.place_label(proceed)
     low.set(counter, low.alu("+", counter, 1))
     low.jump(again)
-    low.place_label(leave)
+    end_loop(low, node, "" if plain else cut, leave)
 
 
 def for_map(low: Lowering, node: tree.ForMap) -> None:
