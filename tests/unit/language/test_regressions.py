@@ -133,3 +133,28 @@ def test_a_short_loop_has_no_guard(script: str) -> None:
 def test_the_zero_of_long_loops_stays_clear_of_the_other_globals() -> None:
     assert Globals.ZERO >= Globals.WALL_OFFSET + 8
     assert Globals.ZERO + 8 <= Globals.SIZE
+
+
+def test_sizes_and_offsets_are_known_to_static_assert() -> None:
+    script = """begin {
+      $x = (uint16)1;
+      static_assert(sizeof(uint32) == 4, "a");
+      static_assert(sizeof($x) + 1 == 3 && !(sizeof(typeof($x)) > 2), "b");
+      static_assert(offsetof(struct task_struct, tgid) == 4, "c");
+    }"""
+    assert program_of(script).insns
+    assert messages('begin { static_assert(sizeof(uint32) == 5, "four"); }') == ["four"]
+    assert messages('begin { static_assert(pid, "x"); }') == [
+        "The condition of 'if comptime' must be known at compile time"
+    ]
+
+
+@pytest.mark.parametrize(
+    "condition",
+    ["sizeof(@x) == 2", "is_str(@x)", 'typeinfo(@x).base_type == "string"', "!is_integer(@x)"],
+)
+def test_if_comptime_waits_for_types_that_are_found_out_later(condition: str) -> None:
+    script = f'begin {{ if comptime ({condition}) {{ @y = "s" }} else {{ @y = 3; }} }} end {{ @x = "a" }}'
+    inference = typed(script).inference
+    assert inference is not None
+    assert str(inference.maps["@y"].value) == "string[2]"

@@ -645,30 +645,64 @@ class Inference:
         return self._join(node, then, node.then.value, otherwise, node.otherwise.value)
 
     def _compile_time_if(self, node: tree.If) -> Type:
-        from tracebee.language.passes.fold import fold
-
-        holder = tree.ExpressionStatement(node.span, node.condition)
-        tree.rewrite(holder, self._answered)
-        fold(holder, self.context.diagnostics)
-        node.condition = holder.value
-        if not isinstance(node.condition, tree.Truth | tree.Number):
+        """Types may still be found out that the condition asks for, so it is put into the tree at the end."""
+        condition = self._reduced(node.condition)
+        if condition is None:
+            return VOID
+        if not isinstance(condition, tree.Truth | tree.Number):
             self.error("The condition of 'if comptime' must be known at compile time", node.condition.span)
             return VOID
-        if node.condition.value:
+        if self.final:
+            node.condition = condition
+        if condition.value:
             return self.visit(node.then)
         return VOID if node.otherwise is None else self.visit(node.otherwise)
 
-    def _answered(self, node: tree.Node) -> tree.Node:
-        """A question about types, replaced by its answer."""
+    def _reduced(self, node: tree.Expression) -> tree.Expression | None:
+        """An expression with questions about types answered and constants folded; None if it is too early."""
+        from tracebee.language.passes.fold import fold_one
+
+        match node:
+            case tree.Unary(operator=operator, operand=operand) if operator in ("!", "-", "~"):
+                only = self._reduced(operand)
+                built: tree.Expression | None = only and tree.Unary(node.span, operator, only)
+            case tree.Binary(operator=operator, left=left, right=right):
+                first, second = self._reduced(left), self._reduced(right)
+                built = first and second and tree.Binary(node.span, operator, first, second)
+            case _:
+                return self._answered(node)
+        if built is None:
+            return None
+        folded = fold_one(built, self.context.diagnostics)
+        assert isinstance(folded, tree.Expression)
+        return folded
+
+    def _answered(self, node: tree.Expression) -> tree.Expression | None:
+        """A question about types, replaced by its answer; None while the type is not known yet."""
+        if isinstance(node, tree.Constant):
+            return tree.Number(node.span, node.value)
+        if isinstance(node, tree.SizeOf | tree.OffsetOf):
+            if self._is_open(node.target):
+                return None
+            value = self.size_of(node) if isinstance(node, tree.SizeOf) else self.offset_of(node)
+            return tree.Number(node.span, value)
         if isinstance(node, tree.Call):
             answer = getattr(find_builtin(node.name), "answer", None)
             if answer is not None:
+                if any(self._is_open(argument) for argument in node.arguments):
+                    return None
                 return tree.Truth(node.span, answer(self, node))
         if isinstance(node, tree.Member) and isinstance(node.operand, tree.TypeInfo):
+            if self._is_open(node.operand.target):
+                return None
             base, full = self.type_info(node.operand)
             text = base if node.name == "base_type" else full
             return tree.Text(node.span, text.encode())
         return node
+
+    def _is_open(self, target: tree.TypeName | tree.Expression) -> bool:
+        """Whether a later round may still find out the type that is asked about."""
+        return not self.final and isinstance(self._target_type(target), Void)
 
     # --- types as values
 
