@@ -9,6 +9,7 @@ anew instead.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from typing import TYPE_CHECKING
 
 from tracebee.errors import InternalError
@@ -102,8 +103,9 @@ def live_intervals(function: Function) -> tuple[list[Interval], list[int]]:
         if type(label := ops[start]) is Label:
             block_of_label[label.name] = number
     successors: list[list[int]] = []
-    reads: list[int] = []
-    writes: list[int] = []
+    # Most registers live within a block, so these sets are small however long the program is.
+    reads: list[set[int]] = []
+    writes: list[set[int]] = []
     for number, (start, end) in enumerate(zip(starts, ends, strict=True)):
         last = ops[end - 1]
         following: list[int] = []
@@ -112,26 +114,26 @@ def live_intervals(function: Function) -> tuple[list[Interval], list[int]]:
         if type(last) not in (Jump, Return) and number + 1 < len(starts):
             following.append(number + 1)
         successors.append(following)
-        read = written = 0
+        read: set[int] = set()
+        written: set[int] = set()
         for op in ops[start:end]:
             for reg in op.reads():
-                bit = 1 << reg.number
-                if not written & bit:
-                    read |= bit
+                if reg.number not in written:
+                    read.add(reg.number)
             if op.dst is not None:
-                written |= 1 << op.dst.number
+                written.add(op.dst.number)
         reads.append(read)
         writes.append(written)
-    live_in = [0] * len(starts)
-    live_out = [0] * len(starts)
+    live_in: list[set[int]] = [set() for _ in starts]
+    live_out: list[set[int]] = [set() for _ in starts]
     changed = True
     while changed:
         changed = False
         for number in range(len(starts) - 1, -1, -1):
-            out = 0
+            out: set[int] = set()
             for following_number in successors[number]:
                 out |= live_in[following_number]
-            into = reads[number] | (out & ~writes[number])
+            into = reads[number] | (out - writes[number])
             if out != live_out[number] or into != live_in[number]:
                 live_out[number], live_in[number] = out, into
                 changed = True
@@ -139,7 +141,11 @@ def live_intervals(function: Function) -> tuple[list[Interval], list[int]]:
 
 
 def _intervals(
-    function: Function, starts: list[int], ends: list[int], live_in: list[int], live_out: list[int]
+    function: Function,
+    starts: list[int],
+    ends: list[int],
+    live_in: list[set[int]],
+    live_out: list[set[int]],
 ) -> tuple[list[Interval], list[int]]:
     found: dict[int, Interval] = {}
     calls: list[int] = []
@@ -160,10 +166,10 @@ def _intervals(
         for reg in op.reads():
             by_number[reg.number] = reg
     for start, end, into, out in zip(starts, ends, live_in, live_out, strict=True):
-        for reg in _members(into, by_number):
-            extend(reg, 2 * start)
-        for reg in _members(out, by_number):
-            extend(reg, 2 * end - 1)
+        for number in sorted(into):
+            extend(by_number[number], 2 * start)
+        for number in sorted(out):
+            extend(by_number[number], 2 * end - 1)
         for index in range(start, end):
             op = function.ops[index]
             if type(op) is Call:
@@ -178,17 +184,9 @@ def _intervals(
             found[parameter.number].start = -len(function.parameters) + number
     intervals = sorted(found.values(), key=lambda interval: interval.start)
     for interval in intervals:
-        interval.crosses_call = any(interval.start < call and interval.end > call for call in calls)
+        following = bisect_right(calls, interval.start)
+        interval.crosses_call = following < len(calls) and calls[following] < interval.end
     return intervals, calls
-
-
-def _members(bits: int, by_number: dict[int, Reg]) -> list[Reg]:
-    members = []
-    while bits:
-        low = bits & -bits
-        members.append(by_number[low.bit_length() - 1])
-        bits ^= low
-    return members
 
 
 def _late_reads(op: Op) -> list[Reg]:

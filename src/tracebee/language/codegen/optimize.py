@@ -354,7 +354,8 @@ def _clean_jumps(function: Function) -> bool:
 
 def _follows(ops: list[Op], index: int, label: str) -> bool:
     """Whether only labels lie between an operation and the label."""
-    for op in ops[index + 1 :]:
+    for at in range(index + 1, len(ops)):
+        op = ops[at]
         if type(op) is not Label:
             return False
         if op.name == label:
