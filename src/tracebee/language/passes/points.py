@@ -174,9 +174,10 @@ def group(
     uses = uses_of(probe)
     groups: dict[object, Unit] = {}
     for kind, point in points:
-        signature: object = (kind.name, kind.signature(point, uses, context))
+        # The kind itself, not its name: entries and exits of system calls are both "tracepoint".
+        signature: object = (kind, kind.signature(point, uses, context))
         if kind.one_program_each or _needs_own(kind, uses, context):
-            signature = (kind.name, len(groups))
+            signature = (kind, len(groups))
         unit = groups.get(signature)
         if unit is None:
             name = program_name(point.name, start + len(groups) + 1)
