@@ -118,21 +118,14 @@ def _arithmetic(operator: str, left: int, right: int) -> int | None:
             quotient = abs(left) // abs(right) * (1 if (left < 0) == (right < 0) else -1)
             return quotient if operator == "/" else left - quotient * right
         case "&":
-            return left & right if left >= 0 and right >= 0 else _wrap(left & right)
+            return left & right
         case "|":
-            return _wrap(left | right)
+            return left | right
         case "^":
-            return _wrap(left ^ right)
+            return left ^ right
         case "<<":
-            return (left << right) if 0 <= right < 64 and left >= 0 else _shifted(left, right)
+            return left << right if 0 <= right < 64 else None
         case ">>":
-            return left >> right if left >= 0 and 0 <= right < 64 else None
+            # A right shift keeps the sign: (-8) >> 1 is -4.
+            return left >> right if 0 <= right < 64 else None
     return None
-
-
-def _shifted(left: int, right: int) -> int | None:
-    return left << right if 0 <= right < 64 else None
-
-
-def _wrap(value: int) -> int:
-    return value
