@@ -1,7 +1,8 @@
 """Pass: put the parameters from the command line into the script.
 
 ``$1`` becomes a number where the parameter reads as one and a string elsewhere; ``str($1)`` is always a
-string. ``getopt("name", default)`` takes ``--name=value``, given after ``--``.
+string, and ``$1 + 2`` of a string skips two bytes. ``getopt("name", default)`` takes ``--name=value``, given
+after ``--``.
 """
 
 from __future__ import annotations
@@ -107,6 +108,10 @@ class Substitution:
                 return self._as_string(node, inner, rest)
             case tree.Call(name="getopt"):
                 return self._getopt(node)
+            case tree.Binary(operator="+", left=_Str(number=None) as inner, right=tree.Number(value=skipped)):
+                # As with a pointer in C: what is left of the parameter's bytes.
+                data = inner.text.encode("utf-8", "surrogateescape")[skipped:]
+                return _Str(node.span, data.decode("utf-8", "surrogateescape"), None)
         return node
 
     def _positional(self, node: tree.Positional) -> tree.Expression:
