@@ -43,7 +43,9 @@ class Clear(Builtin):
     has_effect = True
 
     def infer(self, infer: Inference, call: tree.Call) -> Type:
-        map_argument(infer, call)
+        subject = map_argument(infer, call)
+        if subject is not None and infer.final and infer.map_state(subject).keyed is None:
+            infer.error(f"Undefined map: {subject.name}", subject.span)
         return VOID
 
     def run(self, low: Lowering, call: tree.Call) -> None:

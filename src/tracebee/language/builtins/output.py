@@ -213,6 +213,8 @@ class Print(Builtin):
     def _map(self, infer: Inference, call: tree.Call, subject: tree.MapAccess) -> None:
         state = infer.map_state(subject)
         subject.type = state.value
+        if state.keyed is None and infer.final:
+            infer.error(f"Undefined map: {subject.name}", subject.span)
         for index in range(1, len(call.arguments)):
             literal_number(infer, call, index)
         if len(call.arguments) > 1 and state.keyed is False:
