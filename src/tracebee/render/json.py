@@ -2,7 +2,7 @@
 
 It is always valid JSON (RFC 8259), which bpftrace's is not.  Bytes of strings that are not UTF-8 show as the
 text ``\\x80``.  An integer that a double cannot hold is a string.  Members of objects are separated by
-``", "``, items of arrays by ``","``.
+``", "``, items of arrays by ``","``; a point of a series has no spaces at all.
 """
 
 from __future__ import annotations
@@ -274,7 +274,7 @@ def _histogram(type_: types.Hist | types.LHist) -> Formatter:
             if high is not None:
                 members.append(("max", number(high - 1)))
             objects.append(_object([*members, ("count", number(count))]))
-        return f"[{', '.join(objects)}]"
+        return f"[{','.join(objects)}]"
 
     return histogram_json
 
@@ -285,11 +285,11 @@ def _series(type_: types.TSeries) -> Formatter:
     def series_json(points: Sequence[SeriesPoint]) -> str:
         """Intervals without a value are left out."""
         objects = [
-            _object([("interval_start", quoted(interval_start(start))), ("value", number(value))])
+            f'{{"interval_start":{quoted(interval_start(start))},"value":{number(value)}}}'
             for start, value in points
             if value is not None
         ]
-        return f"[{', '.join(objects)}]"
+        return f"[{','.join(objects)}]"
 
     return series_json
 

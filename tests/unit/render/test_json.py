@@ -192,8 +192,8 @@ def test_histograms() -> None:
 
 def test_linear_histograms_have_open_ends() -> None:
     assert mapped(None, LHist(5, 25, 10), [(None, [1, 0, 2, 3])]) == (
-        '{"type": "hist", "data": {"@": [{"max": 4, "count": 1}, {"min": 5, "max": 14, "count": 0}, '
-        '{"min": 15, "max": 24, "count": 2}, {"min": 25, "count": 3}]}}'
+        '{"type": "hist", "data": {"@": [{"max": 4, "count": 1},{"min": 5, "max": 14, "count": 0},'
+        '{"min": 15, "max": 24, "count": 2},{"min": 25, "count": 3}]}}'
     )
 
 
@@ -220,8 +220,8 @@ def test_series_leave_out_what_is_missing() -> None:
     points = [SeriesPoint(500_000_000, 9), SeriesPoint(600_000_000, None), SeriesPoint(700_000_000, -1)]
     assert mapped(None, type_, [(None, points)]) == (
         '{"type": "tseries", "data": {"@": ['
-        '{"interval_start": "1970-01-01 00:00:00.500000000", "value": 9}, '
-        '{"interval_start": "1970-01-01 00:00:00.700000000", "value": -1}]}}'
+        '{"interval_start":"1970-01-01 00:00:00.500000000","value":9},'
+        '{"interval_start":"1970-01-01 00:00:00.700000000","value":-1}]}}'
     )
     assert mapped(INT32, type_, [(1, [])]) == '{"type": "tseries", "data": {"@": {"1": []}}}'
 
