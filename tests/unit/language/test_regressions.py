@@ -158,3 +158,20 @@ def test_if_comptime_waits_for_types_that_are_found_out_later(condition: str) ->
     inference = typed(script).inference
     assert inference is not None
     assert str(inference.maps["@y"].value) == "string[2]"
+
+
+@pytest.mark.parametrize(
+    ("value", "type_", "fits"),
+    [
+        ("5", "uint8[8]", True),
+        ("true", "bool[2]", True),
+        ("pid", "uint8[2]", False),
+        ("70000", "uint8[3]", False),
+    ],
+)
+def test_numbers_that_fit_become_arrays(value: str, type_: str, fits: bool) -> None:
+    script = f"begin {{ print(({type_}){value}); }}"
+    if fits:
+        assert program_of(script).insns
+    else:
+        assert "Cannot cast from" in messages(script)[0]

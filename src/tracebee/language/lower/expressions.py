@@ -493,7 +493,10 @@ def _store(low: Lowering, node: tree.Expression, type_: Type, to: Address) -> No
             builtin.store(low, node, to)
             return
         case tree.Cast() if isinstance(node.type, Array) and node.operand.type.is_scalar:
-            low.store(to, number(low, node.operand), node.operand.type.size)
+            found = number(low, node.operand)
+            if node.operand.type.size < type_.size:
+                memory.zero(low, to, type_.size)
+            low.store(to, found, node.operand.type.size)
             return
         case tree.TypeInfo():
             base, full = low.build.inference.type_info(node)

@@ -972,7 +972,9 @@ def _castable(source: Type, target: Type) -> bool:
             )
         return False
     if isinstance(target, Array):
-        if isinstance(source, Int | Enum | Str | Array | Buffer):
+        if isinstance(source, numbers):
+            return source.size <= target.size  # the bytes of the number, then zeros
+        if isinstance(source, Str | Array | Buffer):
             return source.size == target.size
         return False
     if isinstance(target, Str):
