@@ -17,6 +17,7 @@ FAILURE = 1
 
 def run() -> NoReturn:
     """The entry point of the ``tracebee`` command."""
+    _fill_standard_streams()
     status = main(sys.argv[1:])
     try:
         sys.stdout.flush()
@@ -24,6 +25,19 @@ def run() -> NoReturn:
         pass
     # What is left to tear down is memory, which the kernel does faster.
     os._exit(status)
+
+
+def _fill_standard_streams() -> None:
+    """Have descriptors 0 to 2 lead somewhere: else the next file opened would take what is printed."""
+    for fd in range(3):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, which is this one
+    if sys.stdout is None:
+        sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115 - as long as the process
+    if sys.stderr is None:
+        sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -44,10 +58,23 @@ def main(arguments: Sequence[str]) -> int:
         report(message_of(error), error.hint)
         return FAILURE
     except OSError as error:
-        report(f"ERROR: {error}", "")
+        about = f"{error.filename}: " if error.filename else ""
+        report(f"ERROR: {about}{error.strerror or error}", "")
         return FAILURE
     except MemoryError:
         report("ERROR: out of memory", "")
+        return FAILURE
+    except Exception as error:
+        if os.environ.get("TRACEBEE_TRACEBACK"):
+            raise
+        where = error.__traceback__
+        while where is not None and where.tb_next is not None:
+            where = where.tb_next
+        place = f" ({os.path.basename(where.tb_frame.f_code.co_filename)}:{where.tb_lineno})" if where else ""
+        report(
+            f"ERROR: internal error: {type(error).__name__}: {error}{place}",
+            "this is a bug in tracebee; TRACEBEE_TRACEBACK=1 shows where it happened",
+        )
         return FAILURE
 
 

@@ -162,7 +162,7 @@ def _take(parsed: Arguments, name: str, value: str) -> None:
 
 def parse_pid(text: str) -> int:
     """A process id.  Raises UsageError."""
-    digits = text[: next((i for i, char in enumerate(text) if not char.isdigit()), len(text))]
+    digits = text[: next((i for i, char in enumerate(text) if char not in "0123456789"), len(text))]
     if not digits:
         raise UsageError(f"Failed to parse pid: invalid integer: {text}")
     if digits != text:

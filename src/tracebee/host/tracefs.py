@@ -113,8 +113,8 @@ class TraceFs:
             return []
 
     def has_event(self, category: str, name: str) -> bool:
-        path = f"events/{_component(category)}/{_component(name)}/format"
         try:
+            path = f"events/{_component(category)}/{_component(name)}/format"
             if isinstance(self._root, int):
                 os.stat(path, dir_fd=self._root)
             else:

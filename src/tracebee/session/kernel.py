@@ -19,7 +19,7 @@ from tracebee.kernel.maps import KernelMap
 from tracebee.kernel.memlock import raise_memlock
 from tracebee.kernel.programs import Program, load_program
 from tracebee.kernel.ring import Ring, default_bytes, valid_bytes
-from tracebee.spec.objects import GLOBALS_MAP, Globals, RunOnce
+from tracebee.spec.objects import GLOBALS_MAP, Globals, Iterator, RunOnce
 from tracebee.syscalls import bpf
 
 if TYPE_CHECKING:
@@ -164,8 +164,8 @@ class KernelBackend:
 
     def run_iterators(self) -> None:
         """Run the attached iterators, each over all its objects, unless it is pinned for others to read."""
-        for _, link in self.links:
-            if hasattr(link, "read_all"):
+        for place, link in self.links:
+            if isinstance(place, Iterator) and not place.pin:
                 link.read_all()
 
     def detach_where(self, chosen: Callable[[Attach], bool]) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import os
 import sys
 from typing import NamedTuple
 
@@ -336,5 +337,5 @@ def enable_stats(kind: int = 0) -> int:
 def object_pin(fd: int, path: str) -> None:
     """BPF_OBJ_PIN."""
     attr = Attr(uapi.ATTR_OBJ_PIN).set(bpf_fd=fd)
-    attr.memory("pathname", path.encode() + b"\0")
+    attr.memory("pathname", os.fsencode(path) + b"\0")
     checked("bpf(BPF_OBJ_PIN)", attr.call("OBJ_PIN"), path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from tracebee.kernel.links.perf import attach_events, event_type, open_event, return_bit
@@ -27,7 +28,7 @@ def attach(program: Program, probe: ProbeSpec, context: Context) -> Link:
         probe,
         type_=event_type("uprobe", probe),
         config=config,
-        config1=place.path.encode(),
+        config1=os.fsencode(place.path),
         config2=place.offset,
         pid=context.pid or -1,
         cpu=-1 if context.pid else context.online_cpus[0],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 from typing import TYPE_CHECKING
 
@@ -24,7 +25,7 @@ def attach(program: Program, probe: ProbeSpec, context: Context) -> Link:
     assert isinstance(place, UprobeMulti)
     count = len(place.offsets)
     memory = {
-        "uprobe_multi_path": place.path.encode() + b"\0",
+        "uprobe_multi_path": os.fsencode(place.path) + b"\0",
         "uprobe_multi_offsets": struct.pack(f"={count}Q", *place.offsets),
         "uprobe_multi_cookies": struct.pack(f"={count}Q", *range(count)),
     }
