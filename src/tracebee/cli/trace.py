@@ -96,10 +96,11 @@ def parse_arguments(words: list[str]) -> Arguments:
         options, rest = gnu_getopt(words, SHORT, LONG)
     except GetoptError as error:
         from tracebee.cli.usage import USAGE
+        from tracebee.language.diagnostics import nearest
 
-        raise UsageError(
-            f"{error.msg}\n\n{USAGE.partition('OPTIONS:')[0].strip()}", "tracebee --help"
-        ) from None
+        usage = USAGE[USAGE.index("USAGE:") : USAGE.index("OPTIONS:")].strip()
+        hint = nearest(error.opt, [name.rstrip("=") for name in LONG]) if len(error.opt) > 1 else ""
+        raise UsageError(f"{error.msg}\n\n{usage}", hint or "tracebee --help lists the options") from None
     parsed = Arguments()
     parsed.words = rest + behind
     for name, value in options:

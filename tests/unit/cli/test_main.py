@@ -77,8 +77,9 @@ def test_version(word: str, capfd: pytest.CaptureFixture[str]) -> None:
         (InternalError("oops"), f"ERROR: internal error: oops\nHINT: {InternalError.hint}\n"),
         (
             FileNotFoundError(errno.ENOENT, "No such file or directory", "x"),
-            "ERROR: [Errno 2] No such file or directory: 'x'\n",
+            "ERROR: x: No such file or directory\n",
         ),
+        (OSError(errno.ENOSPC, "No space left on device"), "ERROR: No space left on device\n"),
         (MemoryError(), "ERROR: out of memory\n"),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
@@ -169,3 +170,14 @@ def test_a_refusal_without_a_word() -> None:
     assert describe_refusal(VerifierError("f", errno.EPERM, "")).splitlines() == [
         "ERROR: the kernel refused program 'f': Operation not permitted (EPERM)"
     ]
+
+
+def test_a_bug_is_told_in_one_message(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert failing(monkeypatch, ZeroDivisionError("division by zero")) == 1
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert err.startswith("ERROR: internal error: ZeroDivisionError: division by zero (")
+    assert "Traceback" not in err
+    assert "TRACEBEE_TRACEBACK=1" in err
