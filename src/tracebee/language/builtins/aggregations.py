@@ -30,6 +30,7 @@ from tracebee.spec.types import (
 
 if TYPE_CHECKING:
     from tracebee.language.ir import Operand
+    from tracebee.language.lower.build import MapPlan
     from tracebee.language.lower.lowering import Lowering
     from tracebee.language.passes.infer import Inference
 
@@ -60,9 +61,9 @@ class Aggregate(Builtin):
 
         value = expressions.number(low, call.arguments[0]) if call.arguments else 0
         with maps.element(low, target) as element:
-            self.add(low, call, element, value, maps.plan_of(low, target).value)
+            self.add(low, call, element, value, maps.plan_of(low, target))
 
-    def add(self, low: Lowering, call: tree.Call, element: Address, value: Operand, type_: Type) -> None:
+    def add(self, low: Lowering, call: tree.Call, element: Address, value: Operand, plan: MapPlan) -> None:
         """Code that adds a value to an element."""
         raise NotImplementedError
 
@@ -76,13 +77,16 @@ class Aggregate(Builtin):
         return is_signed(type_)
 
 
-def bump(low: Lowering, address: Address, amount: Operand) -> None:
-    """Add to a number that only this CPU writes.
+def bump(low: Lowering, plan: MapPlan, address: Address, amount: Operand) -> None:
+    """Add to a number in an element of a map.
 
-    It is atomic all the same: a program may be interrupted between reading and writing by another one that
-    counts in the same place.
+    Only this CPU writes there if the map is per-CPU.  All the same a program of most kinds may be interrupted,
+    between reading and writing, by another one that counts in the same place.
     """
-    low.atomic("+", address, amount)
+    if plan.is_exclusive:
+        low.store(address, low.alu("+", low.load(address, 8), amount), 8)
+    else:
+        low.atomic("+", address, amount)
 
 
 class Count(Aggregate):
@@ -93,8 +97,8 @@ class Count(Aggregate):
     def aggregation(self, infer: Inference, call: tree.Call) -> Type:
         return CountType()
 
-    def add(self, low: Lowering, call: tree.Call, element: Address, value: Operand, type_: Type) -> None:
-        bump(low, element, 1)
+    def add(self, low: Lowering, call: tree.Call, element: Address, value: Operand, plan: MapPlan) -> None:
+        bump(low, plan, element, 1)
 
 
 class Sum(Aggregate):
@@ -106,8 +110,8 @@ class Sum(Aggregate):
     def aggregation(self, infer: Inference, call: tree.Call) -> Type:
         return SumType(self.signed_argument(infer, call))
 
-    def add(self, low: Lowering, call: tree.Call, element: Address, value: Operand, type_: Type) -> None:
-        bump(low, element, value)
+    def add(self, low: Lowering, call: tree.Call, element: Address, value: Operand, plan: MapPlan) -> None:
+        bump(low, plan, element, value)
 
 
 class Avg(Aggregate):
@@ -119,9 +123,9 @@ class Avg(Aggregate):
     def aggregation(self, infer: Inference, call: tree.Call) -> Type:
         return Average(self.signed_argument(infer, call), False)
 
-    def add(self, low: Lowering, call: tree.Call, element: Address, value: Operand, type_: Type) -> None:
-        bump(low, element, value)
-        bump(low, element.plus(8), 1)
+    def add(self, low: Lowering, call: tree.Call, element: Address, value: Operand, plan: MapPlan) -> None:
+        bump(low, plan, element, value)
+        bump(low, plan, element.plus(8), 1)
 
 
 class Stats(Avg):
@@ -143,7 +147,8 @@ class Max(Aggregate):
     def aggregation(self, infer: Inference, call: tree.Call) -> Type:
         return Extreme(self.largest, self.signed_argument(infer, call))
 
-    def add(self, low: Lowering, call: tree.Call, element: Address, value: Operand, type_: Type) -> None:
+    def add(self, low: Lowering, call: tree.Call, element: Address, value: Operand, plan: MapPlan) -> None:
+        type_ = plan.value
         assert isinstance(type_, Extreme)
         better, done = low.label("better"), low.label("kept")
         low.branch("==", low.load(element.plus(8), 8), 0, better)
@@ -179,7 +184,8 @@ class Hist(Aggregate):
             bits = 0
         return HistType(bits)
 
-    def add(self, low: Lowering, call: tree.Call, element: Address, value: Operand, type_: Type) -> None:
+    def add(self, low: Lowering, call: tree.Call, element: Address, value: Operand, plan: MapPlan) -> None:
+        type_ = plan.value
         assert isinstance(type_, HistType)
         index = low.move(0, "bucket")
         counted = low.label("counted")
@@ -187,7 +193,7 @@ class Hist(Aggregate):
             low.branch("s<", value, 0, counted)
         low.set(index, log_bucket(low, value, type_.bits))
         low.place_label(counted)
-        bump_bucket(low, element, index, type_.buckets)
+        bump_bucket(low, plan, element, index, type_.buckets)
 
 
 def log_bucket(low: Lowering, value: Operand, bits: int) -> Operand:
@@ -233,14 +239,14 @@ def highest_bit(low: Lowering, value: Operand) -> Operand:
     return position
 
 
-def bump_bucket(low: Lowering, element: Address, index: Operand, buckets: int) -> None:
+def bump_bucket(low: Lowering, plan: MapPlan, element: Address, index: Operand, buckets: int) -> None:
     """Count in one of the buckets of an element."""
     from tracebee.language.lower import memory
 
     checked = memory.bounded(low, index, buckets - 1)
     offset = low.alu("<<", checked, 3)
     place = low.alu("+", low.pointer(element), offset)
-    bump(low, low.address(place), 1)
+    bump(low, plan, low.address(place), 1)
 
 
 class Lhist(Aggregate):
@@ -272,7 +278,8 @@ class Lhist(Aggregate):
             return VOID
         return LHistType(low, high, step)
 
-    def add(self, low: Lowering, call: tree.Call, element: Address, value: Operand, type_: Type) -> None:
+    def add(self, low: Lowering, call: tree.Call, element: Address, value: Operand, plan: MapPlan) -> None:
+        type_ = plan.value
         assert isinstance(type_, LHistType)
         signed = "s" if is_signed(call.arguments[0].type) else ""
         index = low.move(0, "bucket")
@@ -283,7 +290,7 @@ class Lhist(Aggregate):
         inside = low.alu("/", low.alu("-", value, type_.minimum), type_.step)
         low.set(index, low.alu("+", inside, 1))
         low.place_label(counted)
-        bump_bucket(low, element, index, type_.buckets)
+        bump_bucket(low, plan, element, index, type_.buckets)
 
 
 class Tseries(Aggregate):
@@ -330,7 +337,8 @@ class Tseries(Aggregate):
     def update(self, low: Lowering, call: tree.Call, target: tree.MapAccess) -> None:
         from tracebee.language.lower import expressions, maps, memory
 
-        type_ = maps.plan_of(low, target).value
+        plan = maps.plan_of(low, target)
+        type_ = plan.value
         assert isinstance(type_, TSeries)
         value = expressions.number(low, call.arguments[0])
         now = self._now(low, call)
@@ -338,7 +346,7 @@ class Tseries(Aggregate):
         with maps.element(low, target) as element:
             slot = memory.bounded(low, low.alu("%", number, type_.count), type_.count - 1)
             place = low.address(low.alu("+", low.pointer(element), low.alu("*", slot, type_.SLOT)))
-            self._put(low, type_, place, low.alu("+", number, 1), value, now)
+            self._put(low, plan, place, low.alu("+", number, 1), value, now)
 
     def _now(self, low: Lowering, call: tree.Call) -> Operand:
         from tracebee.language.lower import maps
@@ -352,9 +360,11 @@ class Tseries(Aggregate):
         return low.alu("+", low.call("ktime_get_boot_ns"), offset)
 
     def _put(
-        self, low: Lowering, type_: TSeries, place: Address, number: Operand, value: Operand, now: Operand
+        self, low: Lowering, plan: MapPlan, place: Address, number: Operand, value: Operand, now: Operand
     ) -> None:
         """Enter a value into its interval's slot; an older interval in the slot is forgotten."""
+        type_ = plan.value
+        assert isinstance(type_, TSeries)
         known, done = low.label("known"), low.label("entered")
         extra: Operand = now if type_.function == "last" else 1
         low.branch("==", low.load(place, 8), number, known)
@@ -372,6 +382,6 @@ class Tseries(Aggregate):
                 low.branch(operator, value, low.load(place.plus(8), 8), done)
                 low.store(place.plus(8), value, 8)
             case _:
-                bump(low, place.plus(8), value)
-                bump(low, place.plus(16), 1)
+                bump(low, plan, place.plus(8), value)
+                bump(low, plan, place.plus(16), 1)
         low.place_label(done)

@@ -33,6 +33,7 @@ def generate_object(compilation: Compilation) -> None:
     build.clock_map = compilation.options.environment.get("BPFTRACE_DUMMY_TS_MAP", "")
     for state in compilation.inference.maps.values():
         build.plan_map(state)
+    build.survey(compilation.units)
     lowered: list[tuple[Unit, list[Function]]] = []
     for unit in compilation.units:
         unit.first_probe_id = len(build.probe_names)

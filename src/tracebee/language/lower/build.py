@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tracebee.language.tree import Call, MapAccess, walk
 from tracebee.records import Mutable
 from tracebee.spec.events import Event, Layout
 from tracebee.spec.objects import (
@@ -28,7 +29,8 @@ from tracebee.spec.types import (
 
 if TYPE_CHECKING:
     from tracebee.language.passes.infer import Inference, MapState
-    from tracebee.language.probes.base import Expansion
+    from tracebee.language.probes.base import Expansion, Unit
+    from tracebee.language.tree import Node
     from tracebee.spec.events import Action
 
 RODATA_MAP = "rodata"
@@ -41,6 +43,7 @@ EAGER_BYTES = 32 << 20
 
 BPF_F_NO_PREALLOC = 1
 BPF_F_RDONLY_PROG = 1 << 7
+BPF_F_MMAPABLE = 1 << 10
 
 DECLARED_KINDS = {
     "hash": "HASH",
@@ -55,6 +58,10 @@ class MapPlan(Mutable):
 
     A scalar map that is no aggregation is one array slot: its value, then at `flag_offset` a u64 that is not
     0 once there is a value.  The same word follows the value of per-CPU scalar maps.
+
+    `is_exclusive` says that a program that is at a value of its CPU is the only one there until it ends: the
+    values of a CPU are its own, and all probes that mention the map are of exclusive kinds.  `loses_keys`
+    says that the script deletes keys, so that a key to be set is often new.
     """
 
     name: str
@@ -62,6 +69,8 @@ class MapPlan(Mutable):
     value: Type
     spec: MapSpec
     flag_offset: int
+    is_exclusive: bool = False
+    loses_keys: bool = False
 
     @property
     def per_cpu(self) -> bool:
@@ -139,6 +148,26 @@ class Build:
             self._count_stacks(value, entries)
         self.maps[state.name] = MapPlan(state.name, key, value, spec, flag_offset)
 
+    def survey(self, units: list[Unit]) -> None:
+        """Note how the script's probes, all of them, use the maps."""
+        for plan in self.maps.values():
+            plan.is_exclusive = plan.per_cpu
+        for unit in units:
+            for part in (unit.probe.predicate, unit.probe.body):
+                for node in walk(part) if part is not None else ():
+                    self._survey(unit, node)
+
+    def _survey(self, unit: Unit, node: Node) -> None:
+        if isinstance(node, MapAccess):
+            plan = self.maps.get(node.name)
+            if plan is not None and not unit.kind.is_exclusive:
+                plan.is_exclusive = False
+        elif isinstance(node, Call) and node.name == "delete":
+            for argument in node.arguments:
+                plan = self.maps.get(argument.name) if isinstance(argument, MapAccess) else None
+                if plan is not None:
+                    plan.loses_keys = True
+
     def _count_stacks(self, type_: Type, entries: int) -> None:
         """Make room for the stacks that a map can hold."""
         if isinstance(type_, Stack):
@@ -180,7 +209,8 @@ class Build:
             )
         if self.scratch_bytes:
             size = self.scratch_bytes * cpu_slots(self.context.machine.possible_cpus)
-            specs.append(MapSpec(SCRATCH_MAP, "ARRAY", 4, size, 1))
+            # Nobody maps it, but such values start at a page, and moves of aligned bytes are quicker.
+            specs.append(MapSpec(SCRATCH_MAP, "ARRAY", 4, size, 1, BPF_F_MMAPABLE))
         if self.stack_frames:
             entries = max(1024, self.stack_entries)
             specs.append(MapSpec(STACKS_MAP, "LRU_HASH", 8, 8 * self.stack_frames, entries))

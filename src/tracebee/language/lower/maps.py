@@ -143,7 +143,16 @@ def assign(low: Lowering, node: tree.MapAccess, value: tree.Expression) -> None:
 
 
 def assign_number(low: Lowering, node: tree.MapAccess, plan: MapPlan, value: Operand) -> None:
-    """Overwrite the number in place if the key is there, which is quicker than a new element."""
+    """Set a number; in place if the key is there, which is quicker than a new element.
+
+    Where keys are deleted that is not tried: what is set is then mostly what the next delete removes.
+    """
+    if plan.loses_keys:
+        key = key_address(low, node, plan)
+        fresh = low.memory(8, on_stack=True)
+        low.store(fresh, value, 8)
+        update(low, plan, key, fresh, node)
+        return
     found, key = lookup(low, node, plan)
     insert, end = low.label("insert"), low.label("assigned")
     low.branch("==", found, 0, insert)

@@ -45,8 +45,8 @@ def zero(low: Lowering, to: Address, size: int) -> None:
         for offset, step in chunks(size, to):
             low.store(to.plus(offset), 0, step)
     else:
-        low.build.zeros(size)
-        low.call("probe_read_kernel", low.pointer(to), size, MapSpot("zeros", 0))
+        # A read that fails clears all its bytes (bpf_probe_read_kernel_common), and nothing can be read at 0.
+        low.call("probe_read_kernel", low.pointer(to), size, 0)
 
 
 def zero_tail(low: Lowering, to: Address, start: int, size: int) -> None:

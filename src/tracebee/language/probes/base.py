@@ -98,6 +98,14 @@ class ProbeKind:
     one_program_each = False
     """Whether every point needs a program of its own."""
 
+    is_exclusive = False
+    """Whether on its CPU no program of another exclusive kind can start before this one has ended.
+
+    The kernel sees to that for tracepoints, kprobes and perf events, also in interrupts: trace_call_bpf,
+    kprobe_multi_link_prog_run and bpf_overflow_handler run nothing where bpf_prog_active is taken.  `begin`
+    runs before anything is attached, and `end` after everything is detached.  No other kind has this guard.
+    """
+
     is_preemptible = False
     """Whether two tasks on one CPU can be in the program at once, so that per-CPU memory needs a claim."""
 

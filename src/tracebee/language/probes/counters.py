@@ -57,6 +57,7 @@ class Counter(ProbeKind):
     """What both share: ``kind:event`` or ``kind:event:count``."""
 
     program_type = "PERF_EVENT"
+    is_exclusive = True
     filters_by_program = True
     has_registers = True
     perf_type = 0

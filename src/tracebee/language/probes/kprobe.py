@@ -24,6 +24,7 @@ class KprobeKind(RegisterKind):
     aliases = ("k",)
     forms: tuple[str, ...] = ("kprobe:function", "kprobe:function+offset", "kprobe:module:function")
     filters_by_program = True
+    is_exclusive = True
     space = "kernel"
 
     def expand(self, parts: list[str], span: Span, context: Expansion) -> list[Point]:

@@ -21,6 +21,7 @@ class Begin(Special):
     name = "begin"
     aliases = ("BEGIN",)
     forms = ("begin",)
+    is_exclusive = True
 
     def expand(self, parts: list[str], span: Span, context: Expansion) -> list[Point]:
         if parts:

@@ -23,6 +23,7 @@ class Timer(ProbeKind):
     """What both share: ``kind:unit:count`` or ``kind:duration``."""
 
     program_type = "PERF_EVENT"
+    is_exclusive = True
     has_registers = True
     every_cpu = True
 

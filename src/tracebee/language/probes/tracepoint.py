@@ -41,6 +41,7 @@ class TracepointKind(ProbeKind):
     aliases = ("t",)
     forms = ("tracepoint:category:event",)
     filters_by_program = True
+    is_exclusive = True
     program_type = "TRACEPOINT"
     space = "kernel"
 
@@ -294,6 +295,7 @@ class SyscallKind(TracepointKind):
     """System call tracepoints by one raw tracepoint and a look at the number."""
 
     program_type = "RAW_TRACEPOINT"
+    is_exclusive = False
     event = ""
     table_from = 6
     """With more numbers than this, a table is quicker than comparing with each."""

@@ -18,6 +18,7 @@ class WatchpointKind(ProbeKind):
     aliases = ("w",)
     forms = ("watchpoint:address:length:mode",)
     program_type = "PERF_EVENT"
+    is_exclusive = True
     has_registers = True
 
     def expand(self, parts: list[str], span: Span, context: Expansion) -> list[Point]:
