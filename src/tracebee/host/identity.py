@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import os
 import time
 from typing import TYPE_CHECKING
@@ -185,6 +186,30 @@ class CgroupPaths:
             except OSError:
                 # Removed while we were on our way to it.
                 continue
+
+
+class CgroupHierarchies:
+    """The paths of a cgroup id in all hierarchies: ids of different ones are not told apart."""
+
+    def __init__(self, mounts: Sequence[CgroupMount] | None = None) -> None:
+        """`mounts` are the mounted hierarchies; found in /proc/self/mountinfo if None."""
+        found = [
+            ("unified" if mount.version == 2 else os.path.basename(mount.path), CgroupPaths([mount.path]))
+            for mount in (read_cgroup_mounts() if mounts is None else mounts)
+        ]
+        self._hierarchies = sorted(found, key=lambda entry: (entry[0] != "unified", entry[0]))
+
+    def paths(self, cgroup_id: int, pattern: str = "*") -> list[str]:
+        """``hierarchy:path`` for each hierarchy whose name matches a pattern and that has such a cgroup.
+
+        The one of cgroup2 is called "unified", the others as the last part of where they are mounted.
+        """
+        found = [
+            (name, paths.path(cgroup_id))
+            for name, paths in self._hierarchies
+            if fnmatch.fnmatchcase(name, pattern)
+        ]
+        return [f"{name}:{path}" for name, path in found if path is not None]
 
 
 # ---------------------------------------------------------------------- signals

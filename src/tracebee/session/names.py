@@ -14,6 +14,7 @@ from tracebee.spec.values import Frame, StackTrace
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from tracebee.host.identity import CgroupHierarchies
     from tracebee.host.kallsyms import KernelSymbols
     from tracebee.host.usersyms import UserSymbolizer
     from tracebee.kernel.taskevents import Executed, Forked, Mapped
@@ -41,7 +42,7 @@ class Names:
         self._kernel_names: dict[int, str] = {}
         self._boot: int | None = None
         self._paths: dict[tuple[int, int], str] = {}
-        self._cgroups = None
+        self._cgroups: CgroupHierarchies | None = None
 
     @property
     def kernel(self) -> KernelSymbols:
@@ -169,12 +170,17 @@ class Names:
         return user_name(uid)
 
     def cgroup(self, cgroup_id: int, pattern: int) -> str:
-        """The path of a cgroup in the hierarchies whose mount matches a pattern."""
+        """The paths of a cgroup in the hierarchies whose name matches a pattern, with commas between them."""
         key = (cgroup_id, pattern)
         if key not in self._paths:
-            from tracebee.host.identity import CgroupPaths
+            if pattern >= len(self.schema.strings):
+                raise FormatError(f"a cgroup with the unknown pattern {pattern}")
+            if self._cgroups is None:
+                from tracebee.host.identity import CgroupHierarchies
 
-            self._paths[key] = CgroupPaths().path(cgroup_id) or str(cgroup_id)
+                self._cgroups = CgroupHierarchies()
+            found = self._cgroups.paths(cgroup_id, self.schema.strings[pattern] or "*")
+            self._paths[key] = ",".join(found)
         return self._paths[key]
 
     # --- time and network

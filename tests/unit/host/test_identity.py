@@ -12,7 +12,13 @@ import pytest
 
 from tracebee.errors import FormatError
 from tracebee.host import identity
-from tracebee.host.identity import CgroupMount, CgroupPaths, parse_cgroup_mounts, parse_cpu_list
+from tracebee.host.identity import (
+    CgroupHierarchies,
+    CgroupMount,
+    CgroupPaths,
+    parse_cgroup_mounts,
+    parse_cpu_list,
+)
 
 
 def test_users() -> None:
@@ -99,6 +105,23 @@ def test_cgroups_that_come_and_go(tmp_path: Path) -> None:
     assert paths.path(1 << 50) is None
     with pytest.raises(FileNotFoundError):
         paths.id("/nothing")
+
+
+def test_cgroups_in_hierarchies(tmp_path: Path) -> None:
+    mounts = []
+    for name, version in (("pids", 1), ("anywhere", 2), ("cpu", 1)):
+        (tmp_path / name).mkdir()
+        mounts.append(CgroupMount(str(tmp_path / name), version, "/", ""))
+    (tmp_path / "anywhere" / "a").mkdir()
+    number = (tmp_path / "anywhere" / "a").stat().st_ino
+    # The directories of one file system have numbers of their own, those of hierarchies need not.
+    (tmp_path / "cpu").rmdir()
+    (tmp_path / "cpu").symlink_to(tmp_path / "anywhere")
+    hierarchies = CgroupHierarchies(mounts)
+    assert hierarchies.paths(number) == ["unified:/a", "cpu:/a"]
+    assert hierarchies.paths(number, "c*") == ["cpu:/a"]
+    assert hierarchies.paths(number, "pids") == []
+    assert hierarchies.paths(number, "anywhere") == []
 
 
 def test_without_cgroup2() -> None:
