@@ -175,3 +175,17 @@ def test_numbers_that_fit_become_arrays(value: str, type_: str, fits: bool) -> N
         assert program_of(script).insns
     else:
         assert "Cannot cast from" in messages(script)[0]
+
+
+@pytest.mark.parametrize(
+    ("value", "named"),
+    [
+        ("hist(3)", "hist_t"),
+        ("lhist(3, 0, 10, 1)", "lhist_t"),
+        ("tseries(3, 1s, 5)", "tseries_t"),
+        ("stats(3)", "stats_t"),
+    ],
+)
+def test_loops_refuse_maps_whose_values_are_not_numbers(value: str, named: str) -> None:
+    script = f"begin {{ @[1] = {value}; for ($kv : @) {{ print($kv.0); }} }}"
+    assert messages(script) == [f"Loop expression does not support type: {named}"]

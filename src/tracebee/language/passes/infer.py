@@ -30,11 +30,14 @@ from tracebee.spec.types import (
     UINT64,
     Aggregation,
     Array,
+    Average,
     Bool,
     Buffer,
     Enum,
+    Hist,
     Inet,
     Int,
+    LHist,
     MacAddr,
     Named,
     Pointer,
@@ -42,6 +45,7 @@ from tracebee.spec.types import (
     Str,
     Struct,
     Timestamp,
+    TSeries,
     Tuple,
     Type,
     Void,
@@ -906,6 +910,10 @@ class Inference:
                 node.map.span,
             )
         value = as_integer(state.value) if isinstance(state.value, Aggregation) else state.value
+        if isinstance(state.value, Hist | LHist | TSeries) or (
+            isinstance(state.value, Average) and state.value.full
+        ):
+            self.error(f"Loop expression does not support type: {state.value}", node.map.span)
         binding = node.variable.binding
         if not isinstance(state.key, Void) and not isinstance(value, Void):
             pair = Tuple((state.key, value))
