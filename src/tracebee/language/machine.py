@@ -241,6 +241,9 @@ class Machine(Protocol):
     def btf(self) -> Btf | None:
         """The kernel's types, or None where it has none that can be read."""
 
+    def kfunc_allowed(self, name: str, program_type: str) -> bool:
+        """Whether programs of a type may call a function that the kernel's BTF has."""
+
     def tracepoints(self) -> Iterable[tuple[str, str]]:
         """Category and name of every tracepoint."""
 

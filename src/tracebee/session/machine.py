@@ -100,6 +100,12 @@ class LiveMachine:
             raise NotSupportedError(f"{name} in the kernel's BTF")
         return type_id
 
+    def kfunc_allowed(self, name: str, program_type: str) -> bool:
+        from tracebee.kernel.kfuncs import kfunc_allowed
+
+        raw_tracepoint = self.kernel_type_id("btf_trace_sys_enter") if program_type == "TRACING" else 0
+        return kfunc_allowed(program_type, name, self.kernel_type_id(name), raw_tracepoint)
+
     def tracefs_fd(self) -> int:
         """A descriptor of tracefs: of a private mount where none is mounted.
 

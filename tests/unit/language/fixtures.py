@@ -252,6 +252,9 @@ class FakeMachine:
     def btf(self) -> Btf | None:
         return self._btf
 
+    def kfunc_allowed(self, name: str, program_type: str) -> bool:
+        return (name, program_type) == ("vfs_read", "TRACEPOINT")
+
     def tracepoints(self) -> list[tuple[str, str]]:
         return list(FORMATS)
 

@@ -10,7 +10,7 @@ from tracebee.language.probes.base import Point
 from tracebee.language.probes.tracepoint import TracepointKind, TypedSyscallEnter
 from tracebee.spec.objects import GLOBALS_MAP, Globals, Tracepoint
 
-from .fixtures import MACHINES, hint, messages, program_of, typed
+from .fixtures import MACHINES, hint, messages, program_of, spec_of, typed
 
 
 @pytest.mark.parametrize(
@@ -189,3 +189,21 @@ def test_numbers_that_fit_become_arrays(value: str, type_: str, fits: bool) -> N
 def test_loops_refuse_maps_whose_values_are_not_numbers(value: str, named: str) -> None:
     script = f"begin {{ @[1] = {value}; for ($kv : @) {{ print($kv.0); }} }}"
     assert messages(script) == [f"Loop expression does not support type: {named}"]
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        'if comptime (kfunc_allowed("vfs_read")) { @ = 77; } else { @ = 88; }',
+        '@ = kfunc_allowed("vfs_read") ? 77 : 88;',
+    ],
+)
+def test_whether_a_kfunc_is_allowed_depends_on_the_probe(ask: str) -> None:
+    programs = spec_of(f"begin {{ {ask} }} t:irq:softirq_entry {{ {ask} }} end {{ {ask} }}").programs
+    stored = [{insn.imm for insn in program.insns} & {77, 88} for program in programs]
+    assert stored == [{88}, {77}, {88}]
+
+
+def test_a_kfunc_that_is_not_there_is_not_allowed() -> None:
+    ask = '@ = kfunc_allowed("task_struct") ? 77 : 88;'
+    assert 88 in {insn.imm for insn in program_of(f"t:irq:softirq_entry {{ {ask} }}").insns}

@@ -32,7 +32,9 @@ class TypeQuery(Builtin):
         return BOOL
 
     def value(self, low: Lowering, call: tree.Call) -> Operand:
-        return int(self.answer(low.build.inference, call))
+        inference = low.build.inference
+        inference.unit = low.unit  # some answers depend on the probe
+        return int(self.answer(inference, call))
 
 
 class IsStr(TypeQuery):
@@ -118,3 +120,10 @@ class KfuncAllowed(KfuncExist):
     name = "kfunc_allowed"
     forms = ('kfunc_allowed("function")',)
     description = "whether a program of this probe may call a function of the kernel by name"
+
+    def answer(self, infer: Inference, call: tree.Call) -> bool:
+        if not super().answer(infer, call):
+            return False
+        unit, name = infer.unit, call.literal(0, "")
+        assert unit is not None
+        return infer.context.machine.kfunc_allowed(name, unit.kind.program_type)
