@@ -207,3 +207,39 @@ def test_whether_a_kfunc_is_allowed_depends_on_the_probe(ask: str) -> None:
 def test_a_kfunc_that_is_not_there_is_not_allowed() -> None:
     ask = '@ = kfunc_allowed("task_struct") ? 77 : 88;'
     assert 88 in {insn.imm for insn in program_of(f"t:irq:softirq_entry {{ {ask} }}").insns}
+
+
+@pytest.mark.parametrize(
+    ("point", "expected"),
+    [
+        ("*:sched_switch", {"rawtracepoint:vmlinux:sched_switch"}),
+        ("*:sched:sched_switch", {"tracepoint:sched:sched_switch"}),
+        (
+            "*:vfs_read",
+            {"kprobe:vfs_read", "kretprobe:vfs_read", "fentry:vmlinux:vfs_read", "fexit:vmlinux:vfs_read"},
+        ),
+        ("b*n", {"begin"}),
+    ],
+)
+def test_a_wildcard_for_the_kind_passes_over_kinds_without_such_a_place(
+    point: str, expected: set[str]
+) -> None:
+    units = typed(f"{point} {{ print(1) }}").units
+    assert {point.name for unit in units for point in unit.points} == expected
+
+
+def test_a_wildcard_for_the_kind_that_matches_nothing() -> None:
+    assert messages("nope*:x { }") == ["No probe type matched for nope*", NO_POINTS][:1]
+    assert messages("*:nothing_of_the_sort { }") == [NO_POINTS]
+    # Where tracing by functions is missing, that is said only if there is nothing else.
+    assert "kprobe" in messages("*:vfs_read { }", machine=MACHINES["bare"])[0]
+
+
+NO_POINTS = (
+    "Probe has no valid attach points. "
+    "If this is expected, set the 'missing_probes' config variable to 'warn'."
+)
+
+
+def test_iterators_take_no_wildcards() -> None:
+    assert messages("iter:t* { }") == ["iter probe type does not support wildcards"]

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
-from tracebee.errors import UsageError
+from tracebee.errors import SourceError, UsageError
 from tracebee.language import tree
-from tracebee.language.diagnostics import nearest
+from tracebee.language.diagnostics import Diagnostics, nearest
 from tracebee.language.probes import KINDS, get_kind, kind_name
-from tracebee.language.probes.base import Point, ProbeKind, Unit, Uses
+from tracebee.language.probes.base import Expansion, Point, ProbeKind, Unit, Uses
 from tracebee.language.probes.tracepoint import FEW, is_syscall_event, lower_syscalls
 from tracebee.spec.objects import Tracepoint
 
@@ -17,7 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tracebee.language.compile import Compilation
-    from tracebee.language.probes.base import Expansion
     from tracebee.language.source import Span
 
 
@@ -124,15 +125,8 @@ def expand_point(text: str, span: Span, context: Expansion) -> list[tuple[ProbeK
     """The points that one attach point means."""
     parts = split_point(text)
     word = parts[0]
-    found: list[tuple[ProbeKind, Point]] = []
     if "*" in word or "[" in word or "?" in word:
-        from fnmatch import fnmatchcase
-
-        for name in KINDS:
-            if fnmatchcase(name, word):
-                kind = get_kind(name)
-                found += [(kind, point) for point in kind.expand(parts[1:], span, context)]
-        return found
+        return _expand_wildcard_kind(word, parts[1:], span, context)
     full = kind_name(word)
     if full is None:
         known = [name for name, (_, _, aliases) in KINDS.items() for name in (name, *aliases)]
@@ -140,6 +134,31 @@ def expand_point(text: str, span: Span, context: Expansion) -> list[tuple[ProbeK
         return []
     kind = get_kind(full)
     return [(kind, point) for point in kind.expand(parts[1:], span, context)]
+
+
+def _expand_wildcard_kind(
+    word: str, parts: list[str], span: Span, context: Expansion
+) -> list[tuple[ProbeKind, Point]]:
+    """The points of all kinds whose name matches; what is no place of a kind is passed over in silence.
+
+    Places that cannot be traced here count only where there are no others.
+    """
+    names = [name for name in KINDS if fnmatchcase(name, word) and name not in ("test", "bench")]
+    if not names:
+        context.diagnostics.error(f"No probe type matched for {word}", span)
+        return []
+    found: list[tuple[ProbeKind, Point]] = []
+    for name in names:
+        kind = get_kind(name)
+        attempt = Expansion(
+            context.machine, context.types, context.config, Diagnostics(), context.pid, context.unsafe
+        )
+        with suppress(SourceError):
+            points = kind.expand(parts, span, attempt)
+            if not attempt.diagnostics.has_errors:
+                found += [(kind, point) for point in points]
+    possible = [(kind, point) for kind, point in found if not point.refusal[0]]
+    return possible or found
 
 
 def uses_of(probe: tree.Probe) -> Uses:

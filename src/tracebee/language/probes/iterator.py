@@ -40,14 +40,13 @@ class IteratorKind(ProbeKind):
             error("iterators need the kernel's BTF, which cannot be read here", span)
             return []
         names = self._names(context)
-        found = [name for name in names if fnmatchcase(name, kind)] if is_pattern(kind) else [kind]
-        if kind not in names and not is_pattern(kind):
+        if is_pattern(kind):
+            error("iter probe type does not support wildcards", span, "tracebee -l 'iter:*' lists them")
+            return []
+        if kind not in names:
             error(f"iter {kind} not available for your kernel version.", span, nearest(kind, names))
             return []
-        return [
-            Point(f"iter:{name}" + (f":{pin}" if pin else ""), Iterator(name, pin), facts=name)
-            for name in found
-        ]
+        return [Point(f"iter:{kind}" + (f":{pin}" if pin else ""), Iterator(kind, pin), facts=kind)]
 
     def _names(self, context: Expansion) -> list[str]:
         btf = context.types.btf
@@ -55,9 +54,11 @@ class IteratorKind(ProbeKind):
             return []
         from tracebee.btf.types import Struct as StructKind
 
-        return sorted(
+        found = (
             name.removeprefix(PREFIX) for _, name in btf.names_of_kind(StructKind) if name.startswith(PREFIX)
         )
+        # What has a double underscore further on is another view of a context: bpf_iter__task__safe_trusted.
+        return sorted(name for name in found if "__" not in name)
 
     def listed(self, pattern: str, context: Expansion) -> Iterable[str]:
         for name in self._names(context):
