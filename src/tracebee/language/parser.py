@@ -829,7 +829,8 @@ class Parser:
     def type_or_expression(self) -> tree.TypeName | tree.Expression:
         token = self.peek()
         if token.kind == "word" and (
-            token.text in BUILTIN_TYPES
+            # Some names are those of functions as well.
+            (token.text in BUILTIN_TYPES and not self.followed_by("("))
             or token.text in ("struct", "union", "enum", "typeof")
             or token.text in C_WORDS
             or self.is_pointer_type(token)

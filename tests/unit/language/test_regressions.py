@@ -243,3 +243,16 @@ NO_POINTS = (
 
 def test_iterators_take_no_wildcards() -> None:
     assert messages("iter:t* { }") == ["iter probe type does not support wildcards"]
+
+
+@pytest.mark.parametrize(
+    ("expression", "size"),
+    [("macaddr((uint8[6])1)", 6), ("cgroup_path(1)", 16), ("macaddr", 6), ("username", 4), ("username()", 4)],
+)
+def test_names_of_types_that_are_functions_too(expression: str, size: int) -> None:
+    probe = typed(
+        f"begin {{ $x = sizeof({expression}); print($x); static_assert(sizeof({expression}) == {size}, 1) }}"
+    )
+    assert probe.units
+    for keyword in ("typeinfo", "sizeof"):
+        assert program_of(f"begin {{ print({keyword}({expression})); }}").insns
