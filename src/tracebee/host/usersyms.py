@@ -217,7 +217,7 @@ class UserSymbolizer:
     def add_mapping(self, pid: int, mapping: Mapping) -> None:
         """Records executable memory that a process has just mapped."""
         process = self._processes.get(pid) or self._add(pid)
-        if process.maps is None and not self._read_maps(pid, process):
+        if process.maps is None and not self.snapshot(pid):
             process.maps = ProcessMaps([])
         assert process.maps is not None
         process.maps.add(mapping)
@@ -235,7 +235,7 @@ class UserSymbolizer:
     def add_fork(self, pid: int, parent: int) -> None:
         """Records that a process begins with the mappings of its parent."""
         source = self._processes.get(parent) or self._add(parent)
-        if source.maps is None and not self._read_maps(parent, source):
+        if source.maps is None and not self.snapshot(parent):
             return
         assert source.maps is not None
         self._processes.pop(pid, None)

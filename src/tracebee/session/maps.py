@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Hashable, Iterator, Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any
 
 from tracebee.errors import UsageError
@@ -43,6 +43,7 @@ class ScriptMap(MutableMapping[Any, Any]):
         self._merge = merger(info.value)
         self._value = None if self._merge else decoder.function(info.value)
         self._key = decoder.function(info.key) if info.key is not None else None
+        self._seen: dict[Any, bytes] = {}
 
     def __repr__(self) -> str:
         return f"<{self.info.name}: {self.info.key} → {self.info.value}>"
@@ -56,7 +57,12 @@ class ScriptMap(MutableMapping[Any, Any]):
         return self._merge([data[at : at + slot] for at in range(0, len(data), slot)])
 
     def _encode_key(self, key: Any) -> bytes:
+        """A key's bytes.  Stacks and names cannot be made from their text, but those that were read are known."""
         assert self.info.key is not None
+        if self._has_names:
+            known = self._seen.get(key)
+            if known is not None:
+                return known
         return encode(self.info.key, key, f"a key of {self.info.name}").ljust(self.store.spec.key_size, b"\0")
 
     def __getitem__(self, key: Any) -> Any:
@@ -79,10 +85,20 @@ class ScriptMap(MutableMapping[Any, Any]):
     def __len__(self) -> int:
         return sum(1 for _ in self.store.items())
 
+    @property
+    def _has_names(self) -> bool:
+        """Whether a key, or a part of it, is decoded to something that it cannot be made from."""
+        key = self.info.key
+        parts = key.elements if isinstance(key, Tuple) else (key,)
+        return any(type(part) not in _ENCODERS for part in parts)
+
     def items_now(self) -> list[tuple[Any, Any]]:
         """All keys and values at once; what other CPUs add or remove meanwhile may be in it or not."""
         assert self._key is not None
-        return [(self._key(key), self.decode_value(value)) for key, value in self.store.items()]
+        found = [(self._key(key), key, self.decode_value(value)) for key, value in self.store.items()]
+        if self._has_names:
+            self._seen = {key: data for key, data, _ in found if isinstance(key, Hashable)}
+        return [(key, value) for key, _, value in found]
 
     def items(self) -> Any:
         return dict_items(self.items_now())

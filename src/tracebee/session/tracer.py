@@ -48,7 +48,13 @@ class Collector:
 
             types = tuple(slot.type for slot in event.layout.slots)
             fill = self._fill[event.id] = compile_format(action.format, types).fill
-        self.queue.append(Printed(fill(values), values))
+        text = fill(values)
+        if action.literals:
+            arguments = list(values)
+            for position, literal in action.literals:
+                arguments.insert(position, literal)
+            values = tuple(arguments)
+        self.queue.append(Printed(text, values))
 
     def write(self, text: str) -> None:
         self.queue.append(Text("text", text))

@@ -66,12 +66,14 @@ class Printf(Action):
     """Write the values through a format.
 
     `kind` says what for: "printf" writes it, "errorf" and "warnf" make a message at `location`, "cat" and
-    "system" name a file to copy out or a command to run.
+    "system" name a file to copy out or a command to run.  `literals` are the arguments that were put into the
+    format already, with their positions among all arguments.
     """
 
     kind: str
     format: Format
     location: Location | None = None
+    literals: tuple[tuple[int, str], ...] = ()
 
 
 class PrintValue(Action):

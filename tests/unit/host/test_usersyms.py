@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tracebee.host.procmaps import read_maps
+from tracebee.host.procmaps import Mapping, read_maps
 from tracebee.host.usersyms import Frame, UserSymbolizer
 
 from . import elfwriter as w
@@ -384,3 +384,69 @@ def test_vsyscall(proc: FakeProc, symbolizer: UserSymbolizer) -> None:
     proc.map(0xFFFFFFFFFF600000, "[vsyscall]", offset=0)
     frames = symbolizer.resolve_stack(PID, [0xFFFFFFFFFF600000, 0xFFFFFFFFFF600407, 0xFFFFFFFFFF600C00])
     assert [(frame.name, frame.offset) for frame in frames] == [("gettimeofday", 0), ("time", 7), (None, 0)]
+
+
+# ---------------------------------------------------------------------- processes as they were
+
+
+def mapping_of(proc: FakeProc, path: str, start: int = BASE) -> Mapping:
+    found = os.stat(proc.root / path.lstrip("/"))
+    device = os.major(found.st_dev), os.minor(found.st_dev)
+    return Mapping(start, start + 0x1000, "r-xp", 0x1000, device, found.st_ino, path)
+
+
+def test_a_process_that_nobody_looked_at_while_it_lived(proc: FakeProc, symbolizer: UserSymbolizer) -> None:
+    file = proc.put("/lib/a.so", library("one"))
+    symbolizer.add_execution(PID)
+    symbolizer.add_mapping(PID, mapping_of(proc, "/lib/a.so"))
+    file.unlink()
+    proc.exit()
+    assert symbolizer.resolve(PID, BASE + 1) == Frame(BASE + 1, "one", 1, "/lib/a.so", 0x1001)
+    assert symbolizer.resolve(PID, BASE + 0x5000).name is None
+
+
+def test_a_program_before_it_executed_another(proc: FakeProc, symbolizer: UserSymbolizer) -> None:
+    proc.put("/lib/a.so", library("one"))
+    proc.put("/lib/b.so", library("two"))
+    symbolizer.add_execution(PID)
+    symbolizer.add_mapping(PID, mapping_of(proc, "/lib/a.so"))
+    symbolizer.add_execution(PID)
+    symbolizer.add_mapping(PID, mapping_of(proc, "/lib/b.so", BASE + 0x10000))
+    assert symbolizer.resolve(PID, BASE).name == "one"
+    assert symbolizer.resolve(PID, BASE + 0x10000).name == "two"
+
+
+def test_a_later_mapping_hides_an_earlier_one(proc: FakeProc, symbolizer: UserSymbolizer) -> None:
+    proc.put("/lib/a.so", library("one"))
+    proc.put("/lib/b.so", library("two"))
+    symbolizer.add_execution(PID)
+    symbolizer.add_mapping(PID, mapping_of(proc, "/lib/a.so"))
+    symbolizer.add_mapping(PID, mapping_of(proc, "/lib/b.so"))
+    assert symbolizer.resolve(PID, BASE).name == "two"
+
+
+def test_a_child_begins_with_what_its_parent_has(
+    tmp_path: Path, proc: FakeProc, symbolizer: UserSymbolizer
+) -> None:
+    FakeProc(tmp_path, PID + 1)
+    proc.put("/lib/a.so", library("one"))
+    proc.map(BASE, "/lib/a.so")
+    # The parent was there before anybody recorded, so its mappings are read.
+    symbolizer.add_fork(PID + 1, PID)
+    assert symbolizer.resolve(PID + 1, BASE).name == "one"
+    proc.put("/lib/b.so", library("two"))
+    symbolizer.add_mapping(PID + 1, mapping_of(proc, "/lib/b.so", BASE + 0x10000))
+    assert symbolizer.resolve(PID + 1, BASE + 0x10000).name == "two"
+    assert symbolizer.resolve(PID, BASE + 0x10000).name is None
+
+
+def test_a_library_that_an_old_process_loads_before_it_ends(
+    proc: FakeProc, symbolizer: UserSymbolizer
+) -> None:
+    proc.put("/lib/a.so", library("one"))
+    proc.put("/lib/b.so", library("two"))
+    proc.map(BASE, "/lib/a.so")
+    symbolizer.add_mapping(PID, mapping_of(proc, "/lib/b.so", BASE + 0x10000))
+    proc.exit()
+    assert symbolizer.resolve(PID, BASE).name == "one"
+    assert symbolizer.resolve(PID, BASE + 0x10000).name == "two"

@@ -77,32 +77,39 @@ class Formatted(Builtin):
         elif not fits:
             infer.error(f"unsupported format specifier for type '{type_}': {conversion.letter}", call.span)
 
-    def format_of(self, call: tree.Call) -> tuple[Format, list[tuple[tree.Expression, Type]]]:
-        """The format, with constant strings put in, and what is left to send with the type to send it as."""
+    def format_of(
+        self, call: tree.Call
+    ) -> tuple[Format, tuple[tuple[int, str], ...], list[tuple[tree.Expression, Type]]]:
+        """The format with constant strings put in, these with their positions, and what is left to send.
+
+        What is left comes with the type to send it as.
+        """
         assert isinstance(call.arguments[0], tree.Text)
         parsed = parse_format(call.arguments[0].text)
-        arguments = iter(call.arguments[1:])
+        arguments = enumerate(call.arguments[1:])
         pieces: list[str | Conversion] = []
+        literals: list[tuple[int, str]] = []
         values: list[tuple[tree.Expression, Type]] = []
         for piece in parsed.pieces:
             if isinstance(piece, str):
                 pieces.append(piece)
                 continue
-            argument = next(arguments)
+            position, argument = next(arguments)
             constant = _constant_text(argument, piece)
             if constant is not None:
-                pieces.append(constant)
+                pieces.append(_justified(constant, piece))
+                literals.append((position, constant))
                 continue
             pieces.append(piece)
             values.append((argument, sent_type(argument.type, piece)))
-        return Format(tuple(pieces)), values
+        return Format(tuple(pieces)), tuple(literals), values
 
     def run(self, low: Lowering, call: tree.Call) -> None:
         from tracebee.language.lower import events
         from tracebee.spec.events import Printf
 
-        parsed, values = self.format_of(call)
-        events.send(low, Printf(self.name, parsed, self.location(call)), values)
+        parsed, literals, values = self.format_of(call)
+        events.send(low, Printf(self.name, parsed, self.location(call), literals), values)
 
     def location(self, call: tree.Call) -> Location | None:
         """The place that the message names; None for plain output."""
@@ -112,9 +119,12 @@ class Formatted(Builtin):
 def _constant_text(argument: tree.Expression, conversion: Conversion) -> str | None:
     """The text of a literal argument, if the conversion shows it as it is."""
     if isinstance(argument, tree.Text) and conversion.letter == "s" and not conversion.flags.strip("-"):
-        text = argument.value.partition(b"\0")[0].decode("utf-8", "surrogateescape")
-        return text.ljust(conversion.width) if "-" in conversion.flags else text.rjust(conversion.width)
+        return argument.value.partition(b"\0")[0].decode("utf-8", "surrogateescape")
     return None
+
+
+def _justified(text: str, conversion: Conversion) -> str:
+    return text.ljust(conversion.width) if "-" in conversion.flags else text.rjust(conversion.width)
 
 
 def sent_type(type_: Type, conversion: Conversion) -> Type:

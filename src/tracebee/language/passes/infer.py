@@ -60,7 +60,10 @@ MAX_ROUNDS = 40
 
 
 class MapState(Mutable):
-    """What is known of a map: whether it has keys, the types of key and value, and its declaration."""
+    """What is known of a map: whether it has keys, the types of key and value, and its declaration.
+
+    The types of a `declared` map are final.
+    """
 
     name: str
     span: Span
@@ -69,6 +72,7 @@ class MapState(Mutable):
     value: Type = VOID
     key_adapts: bool = True
     value_adapts: bool = True
+    declared: bool = False
     kind: str = ""
     max_entries: int = 0
 
@@ -292,12 +296,16 @@ class Inference:
                 self.error(f"Invalid map key type: {self.noun(type_)}", node.key.span)
             return
         merged = merge(state.key, type_, node.key, state.key_adapts)
+        if state.declared and not _fits_declared(state.key, type_, node.key):
+            merged = None
         if merged is None:
             self.error(
                 f"Argument mismatch for {node.name}: trying to access with arguments: '{type_}' when map expects "
                 f"arguments: '{state.key}'",
                 node.span,
             )
+            return
+        if state.declared:
             return
         if not is_natural(node.key):
             state.key_adapts = False
@@ -822,12 +830,16 @@ class Inference:
         if isinstance(type_, Void):
             return
         merged = self._merge_values(state.value, type_, value, state.value_adapts)
+        if state.declared and not _fits_declared(state.value, type_, value):
+            merged = None
         if merged is None:
             self.error(
                 f"Type mismatch for {access.name}: trying to assign value of type '{type_}' when map already has "
                 f"a type '{state.value}'",
                 span,
             )
+            return
+        if state.declared:
             return
         if not is_natural(value):
             state.value_adapts = False
@@ -945,7 +957,12 @@ def _mixed(a: Type, b: Type) -> bool:
 
 
 def _fits_declared(declared: Type, type_: Type, value: tree.Expression | None) -> bool:
-    """Whether a value may be assigned to a variable of a declared type: nothing may get lost."""
+    """Whether a value may be assigned to a variable or a map of a declared type: nothing may get lost."""
+    if isinstance(declared, Tuple) and isinstance(type_, Tuple):
+        values = value.elements if isinstance(value, tree.TupleLiteral) else [None] * len(type_.elements)
+        return len(declared.elements) == len(type_.elements) and all(
+            map(_fits_declared, declared.elements, type_.elements, values)
+        )
     if isinstance(declared, Int) and isinstance(type_, Int | Enum):
         if isinstance(value, tree.Number):
             return declared.minimum <= value.value <= declared.maximum

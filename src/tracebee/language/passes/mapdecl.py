@@ -39,10 +39,11 @@ def _declare_types(declaration: tree.MapDeclaration, state: MapState, inference:
     inference.final = False
     if any(isinstance(type_, Void) for type_ in (value, *keys)):
         return
-    state.value, state.value_adapts = value, False
+    state.declared = True
+    state.value = value
     state.keyed = bool(keys)
     if keys:
-        state.key, state.key_adapts = keys[0] if len(keys) == 1 else Tuple(tuple(keys)), False
+        state.key = keys[0] if len(keys) == 1 else Tuple(tuple(keys))
 
 
 def _declare_kind(declaration: tree.MapDeclaration, state: MapState, diagnostics: Diagnostics) -> bool:
