@@ -256,6 +256,10 @@ class Machine(Protocol):
     def syscall_numbers(self) -> dict[str, int]:
         """The number of each system call of this architecture, by name."""
 
+    def names_by_number(self, table: str) -> Sequence[str]:
+        """What user space calls the numbers of a table of tracebee.spec.types.Named, from 0 on; the last entry
+        is for all others."""
+
     def read_header(self, name: str, folders: Sequence[str]) -> tuple[str, str] | None:
         """Path and text of a C header, looked for in some folders first; None where there is none."""
 

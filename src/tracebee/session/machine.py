@@ -139,6 +139,11 @@ class LiveMachine:
 
         return {name: number for number, name in syscall_names(self.arch.name).items()}
 
+    def names_by_number(self, table: str) -> Sequence[str]:
+        from tracebee.session.names import names_by_number
+
+        return names_by_number(table)
+
     def read_header(self, name: str, folders: Sequence[str]) -> tuple[str, str] | None:
         for folder in (
             *folders,

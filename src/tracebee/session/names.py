@@ -153,12 +153,7 @@ class Names:
 
     def table(self, name: str) -> Callable[[int], str]:
         """The function that names numbers of a kind (tracebee.spec.types.Named)."""
-        return {
-            "strerror": _strerror,
-            "signal": _signal,
-            "syscall": _syscall,
-            "probe": self._probe,
-        }[name]
+        return self._probe if name == "probe" else TABLES[name]
 
     def _probe(self, number: int) -> str:
         probes = self.schema.probes
@@ -237,3 +232,19 @@ def _syscall(number: int) -> str:
     from tracebee.host.identity import find_syscall_name
 
     return find_syscall_name(number) or "Unknown syscall"
+
+
+TABLES: dict[str, Callable[[int], str]] = {"strerror": _strerror, "signal": _signal, "syscall": _syscall}
+"""What names the numbers of a kind that does not depend on the script."""
+
+MOST_NUMBERS = 1024
+"""More than there are of any kind: 133 errors, 64 signals, about 470 system calls."""
+
+
+def names_by_number(table: str) -> list[str]:
+    """The names of a kind from 0 on, as far as there are any; the last one is that of unknown numbers."""
+    names = [TABLES[table](number) for number in range(MOST_NUMBERS + 1)]
+    unknown = names[-1]
+    while names and names[-1] == unknown:
+        names.pop()
+    return [*names, unknown]

@@ -267,6 +267,9 @@ class FakeMachine:
     def syscall_numbers(self) -> dict[str, int]:
         return dict(NUMBERS)
 
+    def names_by_number(self, table: str) -> list[str]:
+        return ["zero", table, "number two", "unknown"]
+
     def read_header(self, name: str, folders: Sequence[str]) -> tuple[str, str] | None:
         text = self.headers.get(name)
         return None if text is None else (f"/headers/{name}", text)

@@ -256,3 +256,24 @@ def test_names_of_types_that_are_functions_too(expression: str, size: int) -> No
     assert probe.units
     for keyword in ("typeinfo", "sizeof"):
         assert program_of(f"begin {{ print({keyword}({expression})); }}").insns
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        'print(strerror(-2) == "number two");',
+        '$x = signal_name(1); if ($x == "signal") { print(1) }',
+        '@ = syscall_name(1); if (@ != "syscall") { print(1) }',
+        'print(strncmp(strerror(1), "str", 3)); print(strlen(signal_name(1)));',
+    ],
+)
+def test_names_of_numbers_are_compared_by_a_table(body: str) -> None:
+    spec = spec_of(f"begin {{ {body} }}")
+    (table,) = [one.contents for one in spec.maps if one.name == "rodata"]
+    assert b"number two".ljust(16, b"\0") + b"unknown".ljust(16, b"\0") in table
+
+
+def test_a_kept_probe_name_is_not_compared_as_the_bytes_of_its_number() -> None:
+    assert messages('begin { $x = probe; if ($x == "begin") { print(1) } }') == [
+        "a kept probe name can only be printed or be a key"
+    ]

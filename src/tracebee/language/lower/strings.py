@@ -14,7 +14,7 @@ from tracebee.language.ir import FRAME, Address, MapSpot, Reg
 from tracebee.language.lower import memory, places
 from tracebee.language.lower.build import RODATA_MAP
 from tracebee.records import Frozen
-from tracebee.spec.types import Buffer, Named, Str, Type
+from tracebee.spec.types import Buffer, Named, Str, Type, align_up
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -161,23 +161,47 @@ def read_string(
     return length
 
 
-def named_text(low: Lowering, node: tree.Call) -> Text:
+def named_text(low: Lowering, node: tree.Expression) -> Text:
     """The text of a number that names something, from a table in read-only memory."""
     assert isinstance(node.type, Named)
-    if node.type.table != "probe":
-        low.context.diagnostics.fail(
-            f"the result of {node.name}() can only be printed or kept in a map", node.span
-        )
-    stride = node.type.capacity
-    names = [point.name.encode().ljust(stride, b"\0") for point in low.unit.points]
-    offset = low.build.constant(b"".join(names))
-    index = low.unit.kind.load_probe_id(low)
-    limit = len(names) - 1
-    checked = memory.bounded(low, index, limit)
+    if node.type.table == "probe":
+        if not isinstance(node, tree.Call):
+            low.context.diagnostics.fail(
+                "a kept probe name can only be printed or be a key", node.span, "compare `probe` itself"
+            )
+        names = [point.name for point in low.unit.points]
+        index = low.unit.kind.load_probe_id(low)
+    else:
+        names = list(low.machine.names_by_number(node.type.table))
+        # The last row is for numbers that the table does not have, and that is where they are cut.
+        index = _named_number(low, node)
+    rows = [name.encode()[: node.type.capacity - 1] for name in names]
+    stride = align_up(max(map(len, rows)) + 1, 8)
+    offset = low.build.constant(b"".join(row.ljust(stride, b"\0") for row in rows))
+    checked = memory.bounded(low, index, len(rows) - 1)
     start = low.move(MapSpot(RODATA_MAP, offset))
     base = low.alu("+", start, low.alu("*", checked, stride))
     assert type(base) is Reg
     return Text(Address(base, 0), stride, True)
+
+
+def _named_number(low: Lowering, node: tree.Expression) -> Reg:
+    """The number behind a name, without the sign of an error."""
+    assert isinstance(node.type, Named)
+    if isinstance(node, tree.Call):
+        to = low.memory(8)
+        builtin = find_builtin(node.name)
+        assert builtin is not None
+        builtin.store(low, node, to)
+        index = low.load(to, 8)
+    else:
+        index = low.load(places.local(low, places.any_place(low, node)).address, 8)
+    if node.type.table == "strerror":
+        positive = low.label("positive")
+        low.branch("s>=", index, 0, positive)
+        low.set(index, low.negate(index))
+        low.place_label(positive)
+    return index
 
 
 def text_of(low: Lowering, node: tree.Expression) -> Text:
@@ -185,7 +209,7 @@ def text_of(low: Lowering, node: tree.Expression) -> Text:
     literal = constant_text(low, node)
     if literal is not None:
         return Text(None, len(literal) + 1, True, literal)
-    if isinstance(node, tree.Call) and isinstance(node.type, Named):
+    if isinstance(node.type, Named):
         return named_text(low, node)
     if isinstance(node, tree.Call):
         capacity = capacity_of(node.type)
