@@ -508,7 +508,15 @@ class Parser:
     def check_target(self, target: tree.Expression) -> None:
         if isinstance(target, tree.Variable | tree.MapAccess):
             return
-        if isinstance(target, tree.Member | tree.Element | tree.Index):
+        if isinstance(target, tree.Index):
+            self.take()
+            self.expression()
+            self.syntax(
+                "invalid assignment target",
+                self.span_from(target.span.start),
+                "strings and arrays cannot be changed in parts; only variables ($x) and maps (@x) can be assigned to",
+            )
+        if isinstance(target, tree.Member | tree.Element):
             self.take()
             self.expression()
             self.syntax(

@@ -277,3 +277,10 @@ def test_a_kept_probe_name_is_not_compared_as_the_bytes_of_its_number() -> None:
     assert messages('begin { $x = probe; if ($x == "begin") { print(1) } }') == [
         "a kept probe name can only be printed or be a key"
     ]
+
+
+def test_assigning_to_a_part_of_a_string_does_not_speak_of_tuples() -> None:
+    script = 'begin { $a = "x"; $a[0] = 1; }'
+    assert messages(script) == ["syntax: invalid assignment target"]
+    assert "strings and arrays" in hint(script)
+    assert "immutable" in messages("begin { $a = (1, 2); $a.0 = 1; }")[0]
