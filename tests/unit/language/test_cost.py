@@ -10,7 +10,7 @@ from tracebee.insn.helpers import helper_id
 from tracebee.language.lower.build import BPF_F_MMAPABLE, SCRATCH_MAP
 from tracebee.spec.objects import GLOBALS_MAP, ProgramSpec
 
-from .fixtures import helper_calls, spec_of
+from .fixtures import call_order, helper_calls, spec_of
 
 
 def atomics(program: ProgramSpec) -> int:
@@ -97,6 +97,35 @@ def test_where_keys_are_deleted_a_number_is_not_looked_for(delete: str) -> None:
     assert helper_calls(setter)["bpf_map_lookup_elem"] == 0
     assert helper_calls(setter)["bpf_map_update_elem"] == 1
     assert helper_calls(deleter)["bpf_map_delete_elem"] == 1
+
+
+# --- registers
+
+
+@pytest.mark.parametrize("statement", ["@[pid] = count();", "@[comm] = sum(cpu);"])
+def test_what_only_a_new_element_needs_costs_others_nothing(statement: str) -> None:
+    """The element stays in the register that the look-up gives it in, until it is added to."""
+    (program,) = spec_of(f"t:sched:sched_switch {{ {statement} }}").programs
+    calls = [index for index, insn in enumerate(program.insns) if insn.code == op.BPF_JMP | op.BPF_CALL]
+    first = next(at for at in calls if program.insns[at].imm == helper_id("map_lookup_elem"))
+    branch = program.insns[first + 1]
+    assert (branch.code, branch.dst) == (op.BPF_JMP | op.BPF_JNE | op.BPF_K, 0)
+
+
+# --- scratch memory
+
+
+def test_scratch_memory_is_found_behind_the_predicate() -> None:
+    (program,) = spec_of("i:s:1 /pid == 1 || tid == 2/ { @[str(curtask)] = 1; }").programs
+    calls = call_order(program)
+    assert calls.index("bpf_get_current_pid_tgid") < calls.index("bpf_get_smp_processor_id")
+
+
+def test_scratch_memory_is_there_for_a_predicate_that_needs_it() -> None:
+    (program,) = spec_of('i:s:1 /pid == 1 && str(curtask) == "abc"/ { @[str(curtask)] = 1; }').programs
+    calls = call_order(program)
+    assert calls.count("bpf_get_smp_processor_id") == 1
+    assert calls[0] == "bpf_get_smp_processor_id"
 
 
 # --- bytes

@@ -9,7 +9,6 @@ anew instead.
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from typing import TYPE_CHECKING
 
 from tracebee.errors import InternalError
@@ -54,7 +53,11 @@ class TooManyValues(Exception):
 
 
 class Interval(Mutable):
-    """From where to where a register holds a value: operation i reads at 2i and writes at 2i + 1."""
+    """From where to where a register holds a value: operation i reads at 2i and writes at 2i + 1.
+
+    `crosses_call` says whether a call lies where the value is still needed.  There may be calls in between
+    where it is not, such as those that make a value that another path already has; they may well destroy it.
+    """
 
     reg: Reg
     start: int
@@ -73,8 +76,8 @@ def allocate(function: Function) -> dict[Reg, int]:
     for _ in range(MAX_ROUNDS):
         if function.frame_size > MAX_FRAME:
             break
-        intervals, calls = live_intervals(function)
-        hints = _hints(function, intervals, calls)
+        intervals = live_intervals(function)
+        hints = _hints(function)
         places, victim = _scan(intervals, hints, unspillable)
         if victim is None:
             return places
@@ -85,8 +88,8 @@ def allocate(function: Function) -> dict[Reg, int]:
 # --- liveness
 
 
-def live_intervals(function: Function) -> tuple[list[Interval], list[int]]:
-    """The interval of each register, by start, and the positions of the calls."""
+def live_intervals(function: Function) -> list[Interval]:
+    """The interval of each register, by start."""
     ops = function.ops
     starts = [0] + [index + 1 for index, op in enumerate(ops) if isinstance(op, Transfer | Return)]
     starts += [index for index, op in enumerate(ops) if type(op) is Label]
@@ -146,9 +149,9 @@ def _intervals(
     ends: list[int],
     live_in: list[set[int]],
     live_out: list[set[int]],
-) -> tuple[list[Interval], list[int]]:
+) -> list[Interval]:
     found: dict[int, Interval] = {}
-    calls: list[int] = []
+    crossing: set[int] = set()
 
     def extend(reg: Reg, position: int) -> Interval:
         interval = found.get(reg.number)
@@ -170,10 +173,14 @@ def _intervals(
             extend(by_number[number], 2 * start)
         for number in sorted(out):
             extend(by_number[number], 2 * end - 1)
-        for index in range(start, end):
+        live = set(out)
+        for index in range(end - 1, start - 1, -1):
             op = function.ops[index]
+            if op.dst is not None:
+                live.discard(op.dst.number)
             if type(op) is Call:
-                calls.append(2 * index)
+                crossing |= live
+            live.update(reg.number for reg in op.reads())
             late = _late_reads(op)
             for reg in op.reads():
                 extend(reg, 2 * index + (reg in late)).uses += 1
@@ -182,11 +189,9 @@ def _intervals(
     for number, parameter in enumerate(function.parameters):
         if parameter.number in found:
             found[parameter.number].start = -len(function.parameters) + number
-    intervals = sorted(found.values(), key=lambda interval: interval.start)
-    for interval in intervals:
-        following = bisect_right(calls, interval.start)
-        interval.crosses_call = following < len(calls) and calls[following] < interval.end
-    return intervals, calls
+    for number in crossing:
+        found[number].crosses_call = True
+    return sorted(found.values(), key=lambda interval: interval.start)
 
 
 def _late_reads(op: Op) -> list[Reg]:
@@ -204,7 +209,7 @@ def _late_reads(op: Op) -> list[Reg]:
 # --- scan
 
 
-def _hints(function: Function, intervals: list[Interval], calls: list[int]) -> dict[Reg, list[int | Reg]]:
+def _hints(function: Function) -> dict[Reg, list[int | Reg]]:
     """Where each register would best go: a machine register, or that of another register."""
     hints: dict[Reg, list[int | Reg]] = {}
     for number, parameter in enumerate(function.parameters):

@@ -68,6 +68,7 @@ def lower_unit(unit: Unit, build: Build, stack_budget: int) -> list[Function]:
     if probe.predicate is not None:
         with low.temporaries():
             expressions.condition(low, probe.predicate, low.here.return_label)
+    low.begin_body()
     statements.block(low, probe.body)
     return low.complete()
 

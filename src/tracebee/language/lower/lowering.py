@@ -67,6 +67,7 @@ class Activation:
         self.floor = 0
         self.facts: list[dict[str, Operand]] = [{}]
         self.scratch: Reg | None = None
+        self.scratch_from = 0
         self.parent_frame: Reg | None = None
         self.parent_slot: Address | None = None
         self.context: Reg | None = None
@@ -331,8 +332,13 @@ class Lowering:
         assert type(found) is Reg
         return found
 
+    def begin_body(self) -> None:
+        """The predicate is done: what it did without need not be there before it was found true."""
+        if self.here.scratch is None:
+            self.here.scratch_from = len(self.here.function.ops)
+
     def scratch_base(self) -> Reg:
-        """The register with this CPU's part of the scratch memory; set at the top of the function."""
+        """The register with this CPU's part of the scratch memory; set where all that needs it comes after."""
         if self.here.scratch is None:
             self.here.scratch = self.reg("scratch")
         return self.here.scratch
@@ -381,12 +387,13 @@ class Lowering:
         return self.functions
 
     def finish_activation(self, activation: Activation) -> None:
-        """Set the scratch register of a function, if it has one, before anything else."""
+        """Set the scratch register of a function, if it has one, before anything that needs it."""
         base = activation.scratch
         if base is None:
             return
         function = activation.function
-        body, function.ops = function.ops, []
+        at = activation.scratch_from
+        body, function.ops = function.ops[at:], function.ops[:at]
         outer, function.span = function.span, self.unit.probe.span
         cpu = function.reg("cpu")
         function.add(Call(cpu, "get_smp_processor_id", []))
