@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from tracebee.btf import Btf
+    from tracebee.spec.types import Type
 
 
 class Arch(Frozen):
@@ -202,6 +203,18 @@ class UsdtPlace(Protocol):
     def arguments(self) -> str: ...
 
 
+class FunctionArgument(Frozen):
+    """A parameter of a user function: `c_type` as C writes it, `type` as a script sees it (Void: not at all).
+
+    `position` is the number of the ``argN`` that holds it, or None where none does.
+    """
+
+    name: str
+    c_type: str
+    type: Type
+    position: int | None
+
+
 class UserFile(Protocol):
     """A program or library; addresses are those of its ELF file."""
 
@@ -289,6 +302,12 @@ class Machine(Protocol):
 
     def user_file(self, path: str) -> UserFile:
         """A program or library.  Raises OSError, FormatError."""
+
+    def function_arguments(self, path: str, address: int) -> Sequence[FunctionArgument] | None:
+        """The parameters of the function at an address of a file, by its debug information; None without.
+
+        Raises OSError, FormatError.
+        """
 
     def usdt_arguments(self, text: str) -> Sequence[UsdtArgument]:
         """The operands of a USDT note, taken apart for this processor."""

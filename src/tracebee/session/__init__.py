@@ -8,6 +8,7 @@ child      the command that -c starts, held until everything is attached
 drain      records to decoded values, one by one or in runs
 decode     bytes to values by their types
 aggregate  one value out of those of all CPUs
+dwarf      arguments of user functions, from debug information
 names      addresses, ids and numbers to text
 maps       live maps as typed mappings
 """

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from tracebee.host.kallsyms import KernelSymbols
     from tracebee.host.tracefs import TraceFs, TracepointFormat
     from tracebee.host.usdt import UsdtArgument, UsdtProbe
+    from tracebee.language.machine import FunctionArgument
+    from tracebee.session.dwarf import DebugInfo
 
 BTF_PATH = "/sys/kernel/btf/vmlinux"
 INITIAL_PID_NAMESPACE = 0xEFFFFFFC
@@ -47,6 +49,7 @@ class LiveMachine:
         self._possible: int = 0
         self._online: tuple[int, ...] = ()
         self._files: dict[str, LiveFile] = {}
+        self._debug_info: dict[str, DebugInfo] = {}
 
     def close(self) -> None:
         if self._tracefs_fd >= 0:
@@ -242,6 +245,14 @@ class LiveMachine:
         if found is None:
             found = self._files[path] = LiveFile(path)
         return found
+
+    def function_arguments(self, path: str, address: int) -> list[FunctionArgument] | None:
+        from tracebee.session.dwarf import DebugInfo
+
+        found = self._debug_info.get(path)
+        if found is None:
+            found = self._debug_info[path] = DebugInfo(path)
+        return found.arguments(address, self.arch)
 
     def usdt_arguments(self, text: str) -> tuple[UsdtArgument, ...]:
         from tracebee.host.usdt import parse_arguments

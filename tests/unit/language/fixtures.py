@@ -20,9 +20,10 @@ from tracebee.insn.helpers import helper_name
 from tracebee.language import tree
 from tracebee.language.compile import Compilation, Options, analyze, compile_script
 from tracebee.language.diagnostics import Diagnostics
-from tracebee.language.machine import ARM64, X86_64, Arch
+from tracebee.language.machine import ARM64, X86_64, Arch, FunctionArgument
 from tracebee.language.parser import Parser, deep_recursion, parse
 from tracebee.language.source import Source
+from tracebee.spec.types import INT8, INT32, INT64, Void
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -302,6 +303,16 @@ class FakeMachine:
         if path != "/bin/tool":
             raise FileNotFoundError(path)
         return Program(path)
+
+    def function_arguments(self, path: str, address: int) -> list[FunctionArgument] | None:
+        if (path, address) not in (("/bin/tool", 0x1140), ("/bin/tool", 0x1180)):
+            return None
+        return [
+            FunctionArgument("flag", "char", INT8, 0),
+            FunctionArgument("ratio", "double", Void(8), None),
+            FunctionArgument("count", "long", INT64, 1),
+            FunctionArgument("far", "int", INT32, 6),
+        ]
 
     def usdt_arguments(self, text: str) -> tuple[Any, ...]:
         return ()

@@ -8,6 +8,7 @@ from tracebee.insn import opcodes as op
 from tracebee.insn.codec import MapValue
 from tracebee.language.probes.base import Point
 from tracebee.language.probes.tracepoint import TracepointKind, TypedSyscallEnter
+from tracebee.language.probes.uprobe import UprobeKind
 from tracebee.spec.objects import GLOBALS_MAP, Globals, Tracepoint
 
 from .fixtures import MACHINES, hint, messages, program_of, spec_of, typed
@@ -284,3 +285,34 @@ def test_assigning_to_a_part_of_a_string_does_not_speak_of_tuples() -> None:
     assert messages(script) == ["syntax: invalid assignment target"]
     assert "strings and arrays" in hint(script)
     assert "immutable" in messages("begin { $a = (1, 2); $a.0 = 1; }")[0]
+
+
+def test_args_of_a_uprobe_come_from_debug_information() -> None:
+    assert arguments_of("uprobe:/bin/tool:work") == [("flag", 0, 1), ("count", 8, 8), ("far", 16, 4)]
+    # Both functions take the same arguments, so that one program does for them.
+    assert len(typed("uprobe:/bin/tool:work* { print(args.far) }").units) == 1
+    machine = MACHINES["arm64"]
+    assert program_of("uprobe:/bin/tool:work { print(args); print(args.count) }", machine).insns
+
+
+def test_args_of_a_uprobe_that_are_not_there_are_named() -> None:
+    assert messages("uprobe:/bin/tool:main { print(args) }") == [
+        "The args builtin needs the debug information (DWARF) of main in /bin/tool"
+    ]
+    assert "-g" in hint("uprobe:/bin/tool:main { print(args.x) }")
+    assert messages("uprobe:/bin/tool:work { print(args.ratio) }") == [
+        "args.ratio cannot be read: a 'double' is not passed in a general register here"
+    ]
+    assert messages("uprobe:/bin/tool:work { print(args.x) }") == ["Can't find function parameter x"]
+    assert "uretprobe used here" in messages("uretprobe:/bin/tool:work { print(args) }")[0]
+
+
+def test_arguments_of_uprobes_are_listed() -> None:
+    context = typed("begin { }").context
+    assert list(UprobeKind().describe_arguments("uprobe:/bin/tool:work", context)) == [
+        ("char", "flag"),
+        ("double", "ratio"),
+        ("long", "count"),
+        ("int", "far"),
+    ]
+    assert list(UprobeKind().describe_arguments("uprobe:/bin/tool:main", context)) == []

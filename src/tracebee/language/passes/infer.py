@@ -549,7 +549,9 @@ class Inference:
 
     def _no_member_reason(self, node: tree.Member) -> str:
         is_args = isinstance(node.operand, tree.Call) and node.operand.name == "args"
-        return self.unit.kind.no_member_reason(node.name) if is_args and self.unit is not None else ""
+        return (
+            self.unit.kind.no_member_reason(self.unit, node.name) if is_args and self.unit is not None else ""
+        )
 
     def _element(self, node: tree.Element) -> Type:
         type_ = self.visit(node.operand)

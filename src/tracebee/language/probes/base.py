@@ -106,6 +106,9 @@ class ProbeKind:
     runs before anything is attached, and `end` after everything is detached.  No other kind has this guard.
     """
 
+    heeds_exit = True
+    """Whether a probe that fires after exit() was called does nothing."""
+
     is_preemptible = False
     """Whether two tasks on one CPU can be in the program at once, so that per-CPU memory needs a claim."""
 
@@ -168,7 +171,7 @@ class ProbeKind:
         """The type of `args` as a value of its own, with offsets that are those of bytes in memory."""
         return arguments
 
-    def no_member_reason(self, name: str) -> str:
+    def no_member_reason(self, unit: Unit, name: str) -> str:
         """Message for a member that `args` does not have, if there is more to say than that."""
         return ""
 

@@ -127,7 +127,7 @@ class TracepointKind(ProbeKind):
                 fields.append(field)
         return Struct("struct", arguments.name, end, 8, (arguments.origin, "value"), lambda: tuple(fields))
 
-    def no_member_reason(self, name: str) -> str:
+    def no_member_reason(self, unit: Unit, name: str) -> str:
         if name.startswith("common_"):
             return "BPF does not support accessing common tracepoint fields"
         return ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
@@ -10,12 +11,14 @@ from tracebee.language.probes.base import Expansion, Point, ProbeKind, Unit, Use
 from tracebee.language.probes.registers import RegisterKind
 from tracebee.language.probes.tracepoint import is_pattern
 from tracebee.spec.objects import ProbeSpec, Uprobe, UprobeMulti
+from tracebee.spec.types import UINT64, Field, Struct, align_up
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
+    from tracebee.language.ir import Operand
     from tracebee.language.lower.lowering import Lowering
-    from tracebee.language.machine import UserFile
+    from tracebee.language.machine import FunctionArgument, UserFile
     from tracebee.language.source import Span
 
 
@@ -31,6 +34,8 @@ class UprobeKind(RegisterKind):
     space = "user"
     string_space = "user"
     is_preemptible = True
+    describes_arguments = True
+    """Whether debug information tells the arguments where the probe is."""
 
     def expand(self, parts: list[str], span: Span, context: Expansion) -> list[Point]:
         error = context.diagnostics.error
@@ -143,8 +148,23 @@ class UprobeKind(RegisterKind):
                 if fnmatchcase(name, function or "*"):
                     yield f"{self.name}:{shown}:{name}"
 
+    def describe_arguments(self, name: str, context: Expansion) -> Iterable[tuple[str, str]]:
+        if not self.describes_arguments:
+            return
+        _, target, function = name.split(":", 2)
+        for path in list_files(target, context):
+            with suppress(OSError, FormatError):
+                symbol = context.machine.user_file(path).find_function(function)
+                found = symbol and context.machine.function_arguments(path, symbol.address)
+                for argument in found or ():
+                    yield argument.c_type, argument.name
+                return
+
     def signature(self, point: Point, uses: Uses, context: Expansion) -> object:
-        return (point.function if uses.function else "", point.facts[0] if point.facts else "")
+        arguments: object = None
+        if uses.arguments:
+            arguments = tuple(self._described(point, context) or ())
+        return (point.function if uses.function else "", point.facts[0] if point.facts else "", arguments)
 
     def tells_points_apart(self, context: Expansion) -> bool:
         return context.machine.feature("get_attach_cookie") and (
@@ -177,6 +197,69 @@ class UprobeKind(RegisterKind):
             return 0
         return low.fact("cookie", lambda: low.call("get_attach_cookie", low.ctx()))
 
+    # --- arguments
+
+    def _described(self, point: Point, context: Expansion) -> Sequence[FunctionArgument] | None:
+        """The function's parameters, if its debug information can be read."""
+        if not self.describes_arguments or not point.facts:
+            return None
+        try:
+            return context.machine.function_arguments(*point.facts)
+        except (OSError, FormatError):
+            return None
+
+    def arguments(self, point: Point, context: Expansion) -> Struct | None:
+        """The offset of a field is the number of its ``argN``."""
+        found = self._described(point, context)
+        if found is None:
+            return None
+        fields = tuple(Field(one.name, one.type, one.position) for one in found if one.position is not None)
+        return Struct("struct", f"args of {point.function}", 8, 8, ("uprobe", *point.facts), lambda: fields)
+
+    def arguments_value(self, arguments: Struct) -> Struct:
+        fields, end = [], 0
+        for field in arguments.fields:
+            end = align_up(end, field.type.align)
+            fields.append(Field(field.name, field.type, end))
+            end += field.type.size
+        origin = (arguments.origin, "value")
+        return Struct("struct", arguments.name, align_up(end, 8), 8, origin, lambda: tuple(fields))
+
+    def no_arguments_reason(self, unit: Unit) -> tuple[str, str]:
+        if not self.describes_arguments or not unit.points[0].facts:
+            return super().no_arguments_reason(unit)
+        path = unit.points[0].facts[0]
+        return (
+            f"The args builtin needs the debug information (DWARF) of {unit.points[0].function} in {path}",
+            "compile it with -g or install its debug symbols; arg0, arg1 … work without",
+        )
+
+    def no_member_reason(self, unit: Unit, name: str) -> str:
+        assert unit.context is not None
+        for argument in self._described(unit.points[0], unit.context) or ():
+            if argument.name == name:
+                return f"args.{name} cannot be read: a '{argument.c_type}' is not passed in a general register here"
+        return f"Can't find function parameter {name}"
+
+    def member_value(self, low: Lowering, member: str) -> Operand:
+        from tracebee.language.lower.expressions import narrowed
+
+        assert low.unit.arguments is not None
+        field = low.unit.arguments.find(member)
+        assert field is not None
+        value = low.fact(f"arg{field.offset}", lambda: self.load_argument(low, field.offset))
+        return narrowed(low, value, UINT64, field.type)
+
+    def load_member(self, low: Lowering, member: str) -> Any:
+        from tracebee.language.lower.places import Place
+
+        assert low.unit.arguments is not None
+        field = low.unit.arguments.find(member)
+        assert field is not None
+        slot = low.memory(8, on_stack=True)
+        low.store(slot, self.member_value(low, member), 8)
+        return Place(slot, field.type)
+
     # --- variables of the program
 
     def user_symbol_size(self, unit: Unit, name: str, context: Expansion) -> int | None:
@@ -202,6 +285,7 @@ class UretprobeKind(UprobeKind):
     aliases = ("ur",)
     forms = ("uretprobe:path:function", "uretprobe:library:function")
     returns = True
+    describes_arguments = False
 
     def load_user_symbol(self, low: Lowering, name: str) -> Any:
         path, _ = low.unit.points[0].facts

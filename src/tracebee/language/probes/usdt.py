@@ -25,6 +25,7 @@ class UsdtKind(UprobeKind):
     name = "usdt"
     aliases = ("U",)
     forms = ("usdt:path:provider:name", "usdt:path:name")
+    describes_arguments = False
 
     def expand(self, parts: list[str], span: Span, context: Expansion) -> list[Point]:
         error = context.diagnostics.error
