@@ -8,9 +8,9 @@ from tracebee.insn import MapValue
 from tracebee.insn import opcodes as op
 from tracebee.insn.helpers import helper_id
 from tracebee.language.lower.build import BPF_F_MMAPABLE, SCRATCH_MAP
-from tracebee.spec.objects import GLOBALS_MAP, ProgramSpec
+from tracebee.spec.objects import GLOBALS_MAP, Globals, ProgramSpec
 
-from .fixtures import call_order, helper_calls, spec_of
+from .fixtures import OLD, FakeMachine, call_order, helper_calls, program_of, spec_of
 
 
 def atomics(program: ProgramSpec) -> int:
@@ -148,3 +148,61 @@ def test_scratch_memory_starts_at_a_page() -> None:
     (scratch,) = [one for one in spec_of("i:s:1 { @[str(curtask)] = 1; }").maps if one.name == SCRATCH_MAP]
     assert scratch.type == "ARRAY"
     assert scratch.flags & BPF_F_MMAPABLE
+
+
+# --- scratch memory that two tasks of a CPU could be in
+
+EXCHANGE = (op.BPF_STX | op.BPF_ATOMIC | op.BPF_DW, op.BPF_XCHG)
+
+
+def exchanges(program: ProgramSpec) -> list[int]:
+    return [index for index, insn in enumerate(program.insns) if (insn.code, insn.imm) == EXCHANGE]
+
+
+def test_a_program_that_can_be_preempted_claims_its_scratch_memory() -> None:
+    program = program_of("uprobe:/bin/tool:main /arg0/ { @[str(arg0)] = 1; return; }")
+    (claim,) = exchanges(program)
+    address = program.insns[claim].dst, program.insns[claim].off
+    stores = [
+        insn
+        for insn in program.insns
+        if insn.code == op.BPF_ST | op.BPF_MEM | op.BPF_DW and (insn.dst, insn.off, insn.imm) == (*address, 0)
+    ]
+    assert stores, "the claim is never given back"
+    calls = [index for index, insn in enumerate(program.insns) if insn.code == op.BPF_JMP | op.BPF_CALL]
+    assert program.insns[calls[0]].imm == helper_id("get_smp_processor_id")
+    assert calls[0] < claim < calls[1], "memory is used before it is claimed"
+
+
+@pytest.mark.parametrize(
+    ("text", "machine"),
+    [
+        ("i:s:1 { @[str(curtask)] = 1; }", None),
+        ("uprobe:/bin/tool:main { @[arg0] = 1; }", None),
+        ("uprobe:/bin/tool:main { @[str(arg0)] = 1; }", FakeMachine(OLD)),
+    ],
+    ids=["not preemptible", "no scratch memory", "no exchange"],
+)
+def test_nothing_is_claimed_without_need(text: str, machine: FakeMachine | None) -> None:
+    assert not exchanges(program_of(text, machine))
+
+
+# --- exit()
+
+
+def flag_loads(program: ProgramSpec) -> int:
+    """How often a program loads what lies at the start of the globals: whether exit() was called."""
+    refs = [insn.dst for insn in program.insns if insn.ref == MapValue(GLOBALS_MAP, Globals.EXITING)]
+    return sum(
+        insn.code == op.BPF_LDX | op.BPF_MEM | op.BPF_W and insn.src in refs and insn.off == 0
+        for insn in program.insns
+    )
+
+
+def test_probes_do_nothing_once_exit_was_called() -> None:
+    begin, timer, end = spec_of("begin { exit(); } i:s:1 { @++; } end { @++; }").programs
+    assert [flag_loads(program) for program in (begin, timer, end)] == [0, 1, 0]
+
+
+def test_a_script_that_never_calls_exit_does_not_ask() -> None:
+    assert flag_loads(program_of("i:s:1 { @++; }")) == 0

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tracebee.language import tree
 from tracebee.language.builtins.process import load_id
 from tracebee.language.codegen.debuginfo import DebugInfo
 from tracebee.language.codegen.emit import MAX_STACK, Emitter
 from tracebee.language.codegen.optimize import optimize
+from tracebee.language.ir import Address, MapSpot
 from tracebee.language.lower import expressions, statements
 from tracebee.language.lower.build import Build
 from tracebee.language.lower.lowering import Lowering, settle_stride
-from tracebee.spec.objects import ObjectSpec, ProgramSpec, Schema
+from tracebee.spec.objects import GLOBALS_MAP, Globals, ObjectSpec, ProgramSpec, Schema
 
 if TYPE_CHECKING:
     from tracebee.language.compile import Compilation
@@ -34,6 +36,11 @@ def generate_object(compilation: Compilation) -> None:
     for state in compilation.inference.maps.values():
         build.plan_map(state)
     build.survey(compilation.units)
+    build.ends_itself = any(
+        isinstance(node, tree.Call) and node.name == "exit"
+        for unit in compilation.units
+        for node in tree.walk(unit.probe.body)
+    )
     lowered: list[tuple[Unit, list[Function]]] = []
     for unit in compilation.units:
         unit.first_probe_id = len(build.probe_names)
@@ -68,6 +75,10 @@ def lower_unit(unit: Unit, build: Build, stack_budget: int) -> list[Function]:
     if probe.predicate is not None:
         with low.temporaries():
             expressions.condition(low, probe.predicate, low.here.return_label)
+    if build.ends_itself and unit.kind.heeds_exit:
+        # Between exit() and the moment when user space has detached, probes may still fire.
+        spot = low.move(MapSpot(GLOBALS_MAP, Globals.EXITING))
+        low.branch("!=", low.load(Address(spot, 0), 4), 0, low.here.return_label)
     low.begin_body()
     statements.block(low, probe.body)
     return low.complete()

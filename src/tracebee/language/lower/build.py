@@ -94,6 +94,7 @@ class Build:
         self.stack_entries = 0
         self.uses_ring = False
         self.report_failures = False
+        self.ends_itself = False
         self.clock_map = ""
         self.inference: Inference
 

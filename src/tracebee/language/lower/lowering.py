@@ -32,6 +32,7 @@ from tracebee.language.lower.build import SCRATCH_MAP, cpu_slots
 from tracebee.language.tree import Call as CallNode
 from tracebee.language.tree import walk
 from tracebee.records import Mutable
+from tracebee.spec.objects import GLOBALS_MAP, Globals
 from tracebee.spec.types import align_up
 
 if TYPE_CHECKING:
@@ -104,6 +105,8 @@ class Lowering:
         self.variable_levels: dict[Scratch, int] = {}
         self.return_flag: Address | None = None
         self._mentions: dict[str, int] | None = None
+        self._claim: Address | None = None
+        self._unclaimed_label = ""
         self.here = self._begin(Function(unit.name), None)
         self.here.context = self.here.function.parameters[0]
         self.here.return_label = self.label("done")
@@ -334,8 +337,11 @@ class Lowering:
 
     def begin_body(self) -> None:
         """The predicate is done: what it did without need not be there before it was found true."""
-        if self.here.scratch is None:
-            self.here.scratch_from = len(self.here.function.ops)
+        here = self.here
+        if here.scratch is None:
+            here.scratch_from = len(here.function.ops)
+            self._unclaimed_label = here.return_label
+            here.return_label = self.label("done")
 
     def scratch_base(self) -> Reg:
         """The register with this CPU's part of the scratch memory; set where all that needs it comes after."""
@@ -380,11 +386,38 @@ class Lowering:
 
     def complete(self) -> list[Function]:
         """Add what must stand at the top and the end of each function; the functions, program first."""
-        self.place_label(self.here.return_label)
+        here = self.here
+        self._plan_claim()
+        self.place_label(here.return_label)
+        if self._claim is not None:
+            self.store(self._claim, 0, 8)
+        if self._unclaimed_label:
+            self.place_label(self._unclaimed_label)
         self.add(Return(None, 0))
-        self.finish_activation(self.here)
+        self.finish_activation(here)
         self.build.scratch_bytes = align_up(self.scratch_end, 64)
         return self.functions
+
+    def _plan_claim(self) -> None:
+        """Where two tasks of a CPU can be in the program at once, have the second leave, and count it as lost.
+
+        A word behind the program's scratch memory says that the CPU's part is in use.  It takes an exchange,
+        which kernels have as long as the other atomic operations that give the old value.
+        """
+        used = self.scratch_end > self.scratch_start
+        if not (used and self.unit.kind.is_preemptible and self.machine.feature("atomic_fetch")):
+            return
+        offset = align_up(self.scratch_end - self.scratch_start, 8)
+        self.scratch_end = self.scratch_start + offset + 8
+        claim = self._claim = Address(self.scratch_base(), offset)
+        function = self.here.function
+        ops: list[Op] = []
+        for op in function.ops:
+            if type(op) is Return:
+                ops.append(Store(None, claim, 0, 8))
+                ops[-1].span = op.span
+            ops.append(op)
+        function.ops = ops
 
     def finish_activation(self, activation: Activation) -> None:
         """Set the scratch register of a function, if it has one, before anything that needs it."""
@@ -405,8 +438,23 @@ class Lowering:
         start = function.reg()
         function.add(Move(start, MapSpot(SCRATCH_MAP, self.scratch_start)))
         function.add(Alu(base, "+", start, offset))
-        function.span = outer
+        claim = self._claim
+        if claim is not None and activation.parent is None:
+            busy = self.label("busy")
+            before = function.reg()
+            one = function.reg()
+            function.add(Move(one, 1))
+            function.add(Atomic(before, "xchg", claim, one, 8))
+            function.add(Branch(None, busy, "!=", before, 0))
         function.ops += body
+        if claim is not None and activation.parent is None:
+            lost, more = function.reg(), function.reg()
+            function.add(Label(None, busy))
+            function.add(Move(lost, MapSpot(GLOBALS_MAP, Globals.LOST)))
+            function.add(Move(more, 1))
+            function.add(Atomic(None, "+", Address(lost, 0), more, 8))
+            function.add(Return(None, 0))
+        function.span = outer
 
 
 SCRATCH_STRIDE = 0x7A7A_0000

@@ -29,6 +29,7 @@ class IteratorKind(ProbeKind):
     expected_attach_type = "TRACE_ITER"
     space = "kernel"
     nullable_pointers = True
+    heeds_exit = False  # exit() in one ends that object's turn, not the others'
 
     def expand(self, parts: list[str], span: Span, context: Expansion) -> list[Point]:
         error = context.diagnostics.error

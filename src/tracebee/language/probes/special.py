@@ -15,6 +15,7 @@ class Special(ProbeKind):
     """A program run by BPF_PROG_TEST_RUN in tracebee's own process."""
 
     program_type = "RAW_TRACEPOINT"
+    heeds_exit = False
 
 
 class Begin(Special):
