@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tracebee.language import tree
-from tracebee.language.config import BadOption, Config, apply_environment, initial_config
+from tracebee.language.config import WITHOUT_EFFECT, BadOption, Config, apply_environment, initial_config
 from tracebee.language.diagnostics import Diagnostics
 from tracebee.language.parser import deep_recursion as deep_recursion
 from tracebee.language.parser import parse
@@ -112,7 +112,8 @@ def read_config(program: tree.Program, options: Options, diagnostics: Diagnostic
     config = initial_config()
     for entry in program.config:
         try:
-            config.set(entry.key, entry.value)
+            if config.set(entry.key, entry.value) in WITHOUT_EFFECT:
+                diagnostics.warning(f"{entry.key} is deprecated and has no effect", entry.span)
         except BadOption as bad:
             diagnostics.error(str(bad), entry.span)
     diagnostics.stop_if_errors()

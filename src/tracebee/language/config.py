@@ -82,6 +82,9 @@ OPTIONS = {
     )
 }
 
+WITHOUT_EFFECT = ("unstable_map_decl", "unstable_import", "unstable_macro")
+"""Keys of features that bpftrace counts as stable by now."""
+
 _TRUE = ("1", "true", "on", "yes")
 _FALSE = ("0", "false", "off", "no")
 
@@ -104,13 +107,14 @@ class Config(Mutable):
     def flag(self, key: str) -> bool:
         return bool(self.values[key])
 
-    def set(self, key: str, written: str) -> None:
-        """Set a key from its spelling in a script or the environment; raises BadOption."""
+    def set(self, key: str, written: str) -> str:
+        """Set a key from its spelling in a script or the environment; its name.  Raises BadOption."""
         name = key.lower().removeprefix("bpftrace_").removeprefix("tracebee_")
         option = OPTIONS.get(name)
         if option is None:
             raise BadOption(f"{key}: not a known configuration option")
         self.values[name] = parse_value(option, written)
+        return name
 
 
 def parse_value(option: Option, written: str) -> int | bool | str:

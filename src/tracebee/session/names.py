@@ -56,9 +56,10 @@ class Names:
     def users(self) -> UserSymbolizer:
         """What names user addresses, up to date with what tasks have mapped."""
         if self._users is None:
+            from tracebee.host.demangle import demangle
             from tracebee.host.usersyms import UserSymbolizer
 
-            self._users = UserSymbolizer()
+            self._users = UserSymbolizer(demangler=demangle if self.schema.demangles else str)
         if self.tasks is not None:
             for event in self.tasks.drain():
                 self._follow(self._users, event)

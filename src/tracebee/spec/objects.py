@@ -215,7 +215,7 @@ class Schema(Frozen):
     """How to read what the programs of a script write.
 
     `names_users` says that addresses of processes are to be named, which has to be prepared for while the
-    processes live.
+    processes live; with `demangles` C++ names are made readable.
     """
 
     events: tuple[Event, ...] = ()
@@ -223,6 +223,7 @@ class Schema(Frozen):
     strings: tuple[str, ...] = ()
     probes: tuple[str, ...] = ()
     names_users: bool = False
+    demangles: bool = True
 
 
 class ObjectSpec(Frozen):

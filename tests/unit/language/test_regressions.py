@@ -11,7 +11,7 @@ from tracebee.language.probes.tracepoint import TracepointKind, TypedSyscallEnte
 from tracebee.language.probes.uprobe import UprobeKind
 from tracebee.spec.objects import GLOBALS_MAP, Globals, Tracepoint
 
-from .fixtures import MACHINES, hint, messages, program_of, spec_of, typed
+from .fixtures import MACHINES, build, hint, messages, program_of, spec_of, typed
 
 
 @pytest.mark.parametrize(
@@ -316,3 +316,40 @@ def test_arguments_of_uprobes_are_listed() -> None:
         ("int", "far"),
     ]
     assert list(UprobeKind().describe_arguments("uprobe:/bin/tool:main", context)) == []
+
+
+def notes(script: str) -> list[str]:
+    """The warnings of a script."""
+    return [one.message for one in build(script).warnings]
+
+
+@pytest.mark.parametrize(
+    ("feature", "use"), [("typeinfo", "print(typeinfo(1))"), ("tseries", "@ = tseries(1, 1s, 3)")]
+)
+def test_unstable_features_are_as_configured(feature: str, use: str) -> None:
+    script = f"config = {{{{ unstable_{feature} = {{}} }}}} begin {{{{ {use}; }}}}"
+    assert notes(script.format("enable")) == []
+    (warning,) = notes(script.format("warn"))
+    assert warning.startswith(f"Script is using an unstable feature: {feature}.")
+    (error,) = messages(script.format("error"))
+    assert error.startswith(f"{feature} feature is not enabled by default.")
+
+
+@pytest.mark.parametrize("key", ["unstable_map_decl", "unstable_import", "unstable_macro"])
+def test_keys_of_features_that_are_stable_do_nothing(key: str) -> None:
+    script = f"config = {{ {key} = error }} let @a = hash(10); macro f() {{ 1 }} begin {{ @a[f()] = 1; }}"
+    assert notes(script) == [f"{key} is deprecated and has no effect"]
+
+
+def test_the_number_of_programs_has_a_limit() -> None:
+    script = "config = {{ max_bpf_progs = {} }} begin {{ print(1) }} end {{ print(2) }}"
+    assert len(spec_of(script.format(2)).programs) == 2
+    assert messages(script.format(1)) == [
+        "The script is compiled to 2 BPF programs, which exceeds the current limit of 1."
+    ]
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_demangling_is_as_configured(wanted: bool) -> None:
+    script = f"config = {{ cpp_demangle = {str(wanted).lower()} }} begin {{ print(usym(1)); }}"
+    assert spec_of(script).schema.demangles is wanted

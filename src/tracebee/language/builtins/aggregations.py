@@ -302,15 +302,7 @@ class Tseries(Aggregate):
     functions = ("avg", "max", "min", "sum")
 
     def aggregation(self, infer: Inference, call: tree.Call) -> Type:
-        mode = infer.config.text("unstable_tseries")
-        if mode == "error":
-            infer.error("tseries feature is not enabled by default", call.span, "set unstable_tseries=enable")
-        elif mode == "warn":
-            infer.warning(
-                "Script is using an unstable feature: tseries. To prevent this warning you must explicitly enable "
-                "it in the config e.g. unstable_tseries=enable",
-                None,
-            )
+        infer.unstable("tseries", call.span)
         signed = self.signed_argument(infer, call)
         interval, count = literal_number(infer, call, 1), literal_number(infer, call, 2)
         function = "last"

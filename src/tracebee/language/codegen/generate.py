@@ -60,6 +60,7 @@ def generate_object(compilation: Compilation) -> None:
         tuple(build.strings),
         tuple(build.probe_names),
         names_users=compilation.context.uses_user_symbols,
+        demangles=compilation.config.flag("cpp_demangle"),
     )
     compilation.spec = ObjectSpec(tuple(programs), maps, tuple(probes), schema, debug.to_bytes())
 

@@ -158,6 +158,22 @@ class Inference:
         if self.final:
             self.context.diagnostics.warning(message, span, hint)
 
+    def unstable(self, feature: str, span: Span) -> None:
+        """Say that a feature is unstable, as the configuration wants it said."""
+        mode = self.config.text(f"unstable_{feature}")
+        if mode == "error":
+            self.error(
+                f"{feature} feature is not enabled by default. To enable this unstable feature, set the config flag "
+                f"to enable. unstable_{feature}=enable",
+                span,
+            )
+        elif mode == "warn":
+            self.warning(
+                f"Script is using an unstable feature: {feature}. To prevent this warning you must explicitly enable "
+                f"it in the config e.g. unstable_{feature}=enable",
+                None,
+            )
+
     def noun(self, type_: Type) -> str:
         """What a message calls a type: "int", "string", "pointer" …"""
         match type_:
@@ -758,6 +774,7 @@ class Inference:
         return offset
 
     def _typeinfo(self, node: tree.TypeInfo) -> Type:
+        self.unstable("typeinfo", node.span)
         base, full = self.type_info(node)
         return Record(("base_type", "full_type"), (Str(len(base) + 1), Str(len(full) + 1)))
 

@@ -64,6 +64,14 @@ def make_units(compilation: Compilation) -> list[Unit]:
     units: list[Unit] = []
     for probe, points in expanded:
         units += group(probe, lower_syscalls(points, context) if lower else points, context, len(units))
+    most = context.config.number("max_bpf_progs")
+    if len(units) > most:
+        context.diagnostics.fail(
+            f"The script is compiled to {len(units)} BPF programs, which exceeds the current limit of {most}.",
+            None,
+            "You can increase the limit through the max_bpf_progs config or the BPFTRACE_MAX_BPF_PROGS environment "
+            "variable.",
+        )
     return units
 
 
