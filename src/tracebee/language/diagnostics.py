@@ -17,9 +17,9 @@ LONG_LINE = 240
 
 
 class Diagnostic(Frozen):
-    """One complaint: `severity` is "ERROR" or "WARNING"; `span` is None where no place can be named.
+    """One complaint: `severity` is "ERROR", "WARNING" or, for a plain statement, empty.
 
-    `hint` says what to try, and may be empty.
+    `span` is None where no place can be named; `hint` says what to try, and may be empty.
     """
 
     severity: str
@@ -30,7 +30,7 @@ class Diagnostic(Frozen):
     def render(self) -> str:
         """The message with its place, the source line, marks below it, and the hint; no final newline."""
         if self.span is None:
-            lines = [f"{self.severity}: {self.message}"]
+            lines = [f"{self.severity}: {self.message}" if self.severity else self.message]
         else:
             lines = [f"{self.span.heading}: {self.severity}: {self.message}", _shortened(self.span.excerpt)]
             outer = self.span.expanded_from
@@ -103,9 +103,9 @@ class Diagnostics:
         if self._errors:
             raise SourceError(self.all)
 
-    def fail(self, message: str, span: Span | None, hint: str = "") -> NoReturn:
-        """Report an error after which nothing sensible can follow."""
-        self._found[Diagnostic("ERROR", message, span, hint)] = None
+    def fail(self, message: str, span: Span | None, hint: str = "", severity: str = "ERROR") -> NoReturn:
+        """Report what nothing sensible can follow."""
+        self._found[Diagnostic(severity, message, span, hint)] = None
         raise SourceError(self.all)
 
 

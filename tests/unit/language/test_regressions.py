@@ -236,6 +236,18 @@ def test_a_wildcard_for_the_kind_that_matches_nothing() -> None:
     assert "kprobe" in messages("*:vfs_read { }", machine=MACHINES["bare"])[0]
 
 
+def test_points_that_the_kernel_cannot_serve_are_skipped_as_configured() -> None:
+    """A tool that names kprobes for some kernels still runs where there are none."""
+    bare = MACHINES["bare"]
+    for mode in ("ignore", "warn"):
+        script = f"config = {{ missing_probes = {mode} }} kprobe:vfs_read {{ }} begin {{ }}"
+        units = typed(script, machine=bare).units
+        assert [point.name for unit in units for point in unit.points] == ["begin"]
+    assert messages("kprobe:vfs_read { } begin { }", machine=bare) == [
+        "kprobes are not possible here: this kernel has no kprobes (CONFIG_KPROBES is not set)"
+    ]
+
+
 NO_POINTS = (
     "Probe has no valid attach points. "
     "If this is expected, set the 'missing_probes' config variable to 'warn'."

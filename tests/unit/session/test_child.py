@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -133,15 +134,24 @@ def test_the_command_has_its_signals_and_descriptors() -> None:
     child = Child(["/bin/sleep", "1000"])
     child.release()
     try:
-        status = dict(
-            line.split(":\t", 1) for line in Path(f"/proc/{child.pid}/status").read_text().splitlines()
-        )
+        status = asleep(child.pid)
         # Python ignores SIGPIPE; a command should not.
         assert int(status["SigIgn"], 16) >> (signal.SIGPIPE - 1) & 1 == 0
         assert int(status["SigCgt"], 16) == 0
         assert {int(fd) for fd in os.listdir(f"/proc/{child.pid}/fd")} <= inheritable()
     finally:
         child.close()
+
+
+def asleep(pid: int) -> dict[str, str]:
+    """The fields of status once the command sleeps: `release` returns while the kernel still closes files."""
+    deadline = time.monotonic() + 10
+    while True:
+        status = dict(line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+        if status["Name"] == "sleep" and status["State"].startswith("S"):
+            return status
+        assert time.monotonic() < deadline, status
+        time.sleep(0.01)
 
 
 def inheritable() -> set[int]:

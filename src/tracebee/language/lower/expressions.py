@@ -334,7 +334,7 @@ def compare_memory(
             store(low, node, type_, to)
             sides.append(to)
         differ = otherwise if equal else low.label("differ")
-        for offset, step in memory.chunks(type_.size, *sides):
+        for offset, step in memory.chunks(type_.size, *sides, context=low.here.context):
             a = low.load(sides[0].plus(offset), step)
             b = low.load(sides[1].plus(offset), step)
             low.branch("!=", a, b, differ)

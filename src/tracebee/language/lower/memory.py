@@ -18,14 +18,15 @@ READERS = {"kernel": "probe_read_kernel", "user": "probe_read_user", "": "probe_
 STRING_READERS = {"kernel": "probe_read_kernel_str", "user": "probe_read_user_str", "": "probe_read_str"}
 
 
-def chunks(size: int, *addresses: Address) -> list[tuple[int, int]]:
+def chunks(size: int, *addresses: Address, context: Reg | None = None) -> list[tuple[int, int]]:
     """Offsets and sizes (8, 4, 2, 1) that cover `size` bytes.
 
-    The verifier wants accesses to the stack aligned to their size; everything else may be unaligned.
+    The verifier wants accesses to the stack and to the program's context, whose register is `context`, aligned
+    to their size; everything else may be unaligned.
     """
     alignment = 8
     for address in addresses:
-        if address.base is FRAME:
+        if address.base is FRAME or (context is not None and address.base is context):
             while address.offset % alignment:
                 alignment //= 2
     found = []
@@ -67,12 +68,17 @@ def bounded(low: Lowering, value: Operand, limit: int) -> Operand:
     return result
 
 
+def is_in_context(low: Lowering, address: Address) -> bool:
+    """Whether an address is the program's context, which the verifier lets nobody index by a variable."""
+    return address.base is low.here.context
+
+
 def copy(low: Lowering, to: Address, source: Address, size: int) -> None:
     """Copy between two places in BPF memory."""
     if to == source or size == 0:
         return
     if size <= UNROLLED:
-        for offset, step in chunks(size, to, source):
+        for offset, step in chunks(size, to, source, context=low.here.context):
             low.store(to.plus(offset), low.load(source.plus(offset), step), step)
     else:
         low.call("probe_read_kernel", low.pointer(to), size, low.pointer(source))

@@ -168,8 +168,8 @@ def index_place(low: Lowering, node: tree.Index) -> Place:
     index_value = expressions.value(low, node.index)
     if count and base.is_direct:
         index_value = checked_index(low, node, index_value, count)
-        if base.address.base is FRAME:
-            # The verifier wants constant offsets into the stack; its copy elsewhere may be indexed.
+        if base.address.base is FRAME or base.space == "btf" or memory.is_in_context(low, base.address):
+            # The verifier wants constant offsets there; a copy elsewhere may be indexed.
             moved = low.memory(type_.size, on_stack=False)
             memory.copy(low, moved, base.address, type_.size)
             base = Place(moved, base.type)

@@ -14,7 +14,7 @@ from tracebee.language.ir import FRAME, Address, MapSpot, Reg
 from tracebee.language.lower import memory, places
 from tracebee.language.lower.build import RODATA_MAP
 from tracebee.records import Frozen
-from tracebee.spec.types import Buffer, Named, Str, Type, align_up
+from tracebee.spec.types import Buffer, Named, Record, Str, Tuple, Type, align_up
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -97,7 +97,7 @@ def store(low: Lowering, node: tree.Expression, type_: Str, to: Address) -> None
     with low.temporaries():
         place = places.find_place(low, node)
         assert place is not None, node
-        store_place(low, place, type_, to)
+        store_place(low, place, type_, to, is_character_array(node))
 
 
 def store_call(low: Lowering, node: tree.Call, type_: Str, to: Address) -> None:
@@ -118,16 +118,29 @@ def store_call(low: Lowering, node: tree.Call, type_: Str, to: Address) -> None:
     builtin.text(low, node, to, type_.capacity)
 
 
-def store_place(low: Lowering, place: Place, type_: Str, to: Address) -> None:
+def is_character_array(node: tree.Expression) -> bool:
+    """Whether a place is a C array, which need not be clean behind its NUL; strings of ours are."""
+    match node:
+        case tree.Member():
+            return not isinstance(node.operand.type, Record)
+        case tree.Index():
+            return not isinstance(node.operand.type, Tuple)
+        case tree.Unary():
+            return True
+        case tree.Block(value=value) if value is not None:
+            return is_character_array(value)
+    return False
+
+
+def store_place(low: Lowering, place: Place, type_: Str, to: Address, is_array: bool = False) -> None:
     """Copy a string that lies somewhere, cut or padded to another capacity."""
     size = min(place.type.size, type_.capacity)
-    if place.is_direct:
+    if place.space == "bpf" and not is_array and not memory.is_in_context(low, place.address):
         memory.copy(low, to, place.address, size)
         memory.zero_tail(low, to, size, type_.capacity)
     else:
-        # A character array elsewhere need not be clean behind its NUL.
         memory.zero(low, to, type_.capacity)
-        read_string(low, to, place.space, place.address, size)
+        read_string(low, to, "kernel" if place.is_direct else place.space, place.address, size)
 
 
 def read_string(
@@ -222,12 +235,12 @@ def text_of(low: Lowering, node: tree.Expression) -> Text:
         builtin.text(low, node, to, capacity)
         return Text(to, capacity, builtin.pads_text)
     place = places.find_place(low, node)
-    if place is not None and place.is_direct:
-        return Text(place.address, place.type.size, place.space == "bpf")
+    if place is not None and place.space == "bpf" and not memory.is_in_context(low, place.address):
+        return Text(place.address, place.type.size, not is_character_array(node))
     capacity = capacity_of(node.type)
     to = low.memory(capacity)
     if place is not None:
-        read_string(low, to, place.space, place.address, capacity)
+        read_string(low, to, "kernel" if place.is_direct else place.space, place.address, capacity)
         return Text(to, capacity, False)
     store(low, node, Str(capacity), to)
     return Text(to, capacity, True)
@@ -358,7 +371,7 @@ def compare_texts(low: Lowering, a: Text, b: Text, differ: str, limit: int | Non
     if limit is not None and limit < shortest:
         shortest = limit
     if a.padded and b.padded and shortest <= WORDS_LIMIT and limit is None:
-        for offset, step in memory.chunks(shortest, a.address, b.address):
+        for offset, step in memory.chunks(shortest, a.address, b.address, context=low.here.context):
             low.branch(
                 "!=", low.load(a.address.plus(offset), step), low.load(b.address.plus(offset), step), differ
             )
@@ -410,7 +423,7 @@ def compare_literal(low: Lowering, text: Text, literal: bytes, differ: str, limi
             return
         wanted = literal
     if len(wanted) <= 256:
-        for offset, step in memory.chunks(len(wanted), text.address):
+        for offset, step in memory.chunks(len(wanted), text.address, context=low.here.context):
             expected = int.from_bytes(wanted[offset : offset + step], "little")
             low.branch("!=", low.load(text.address.plus(offset), step), expected, differ)
         return

@@ -33,11 +33,7 @@ def make_units(compilation: Compilation) -> list[Unit]:
         for attach_point in probe.points:
             found = expand_point(attach_point.text, attach_point.span, context)
             kept = [(kind, point) for kind, point in found if keep(kind, point)]
-            for _, point in kept:
-                if point.refusal[0]:
-                    context.diagnostics.error(point.refusal[0], attach_point.span, point.refusal[1])
-                    break
-            points += kept
+            points += without_refused(kept, attach_point.span, context)
         if not points and not compilation.options.probe_filter:
             report_empty(probe, context)
         points = [
@@ -59,7 +55,7 @@ def make_units(compilation: Compilation) -> list[Unit]:
             "variable, but BE CAREFUL since a high number of probes attached can cause your system to crash.",
         )
     if not total:
-        context.diagnostics.fail("No probes to attach", None)
+        context.diagnostics.fail("No probes to attach", None, severity="")
     lower = many_syscalls(expanded)
     units: list[Unit] = []
     for probe, points in expanded:
@@ -73,6 +69,21 @@ def make_units(compilation: Compilation) -> list[Unit]:
             "variable.",
         )
     return units
+
+
+def without_refused(
+    points: list[tuple[ProbeKind, Point]], span: Span, context: Expansion
+) -> list[tuple[ProbeKind, Point]]:
+    """The points that this kernel can serve; about the others the first one's reason is told, as configured."""
+    refusal = next((point.refusal for _, point in points if point.refusal[0]), None)
+    if refusal is None:
+        return points
+    mode = context.config.text("missing_probes")
+    if mode == "error":
+        context.diagnostics.error(refusal[0], span, refusal[1])
+    elif mode == "warn":
+        context.diagnostics.warning(f"{refusal[0]}; skipping it", span, refusal[1])
+    return [(kind, point) for kind, point in points if not point.refusal[0]]
 
 
 def report_empty(probe: tree.Probe, context: Expansion) -> None:
