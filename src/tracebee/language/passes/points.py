@@ -74,15 +74,17 @@ def make_units(compilation: Compilation) -> list[Unit]:
 def without_refused(
     points: list[tuple[ProbeKind, Point]], span: Span, context: Expansion
 ) -> list[tuple[ProbeKind, Point]]:
-    """The points that this kernel can serve; about the others the first one's reason is told, as configured."""
+    """The points that this kernel can serve; about the others the first one's reason is told.
+
+    It is told even where missing probes are to be ignored: those are places, and this is a whole kind.
+    """
     refusal = next((point.refusal for _, point in points if point.refusal[0]), None)
     if refusal is None:
         return points
-    mode = context.config.text("missing_probes")
-    if mode == "error":
+    if context.config.text("missing_probes") == "error":
         context.diagnostics.error(refusal[0], span, refusal[1])
-    elif mode == "warn":
-        context.diagnostics.warning(f"{refusal[0]}; skipping it", span, refusal[1])
+    else:
+        context.diagnostics.warning(f"{refusal[0]}; skipping this one", span, refusal[1])
     return [(kind, point) for kind, point in points if not point.refusal[0]]
 
 
