@@ -118,11 +118,20 @@ def _hash_on_demand() -> bool:
 
 
 def _perf_link() -> bool:
-    """Whether perf events can be attached to by a link; asked with descriptors that are none."""
+    """Whether perf events can be attached to by a link; asked with a program, and a descriptor that is no event.
+
+    The program comes first: kernels of every age complain about a bad one in the same way.
+    """
+    builder = Builder()
+    builder.mov_imm(0, 0)
+    builder.exit()
+    program, _ = bpf.prog_load("TRACEPOINT", encode(builder.finish()))
     try:
-        bpf.link_create(-1, -1, "PERF_EVENT")
+        bpf.link_create(program, -1, "PERF_EVENT")
     except SyscallError as error:
         return error.errno == errno.EBADF
+    finally:
+        os.close(program)
     return True
 
 
