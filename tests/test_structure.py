@@ -40,13 +40,14 @@ MAY_IMPORT: dict[str, set[str]] = {
     "syscalls": {"errors", "records"},
     "host": {"errors", "records", "syscalls"},
     "kernel": {"errors", "records", "insn", "btf", "spec", "syscalls", "host"},
+    "microvm": {"errors", "records", "syscalls", "host"},
     # Where both meet.
     "session": {
         *("errors", "records", "insn", "btf", "spec", "language", "render", "syscalls", "host", "kernel"),
     },
     "cli": {
         *("errors", "records", "_version", "insn", "btf", "spec", "language", "render", "syscalls", "host"),
-        *("kernel", "session"),
+        *("kernel", "microvm", "session"),
     },
     "__main__": {"cli"},
     # The public face takes its pieces from everywhere but the command line.

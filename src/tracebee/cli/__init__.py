@@ -6,5 +6,7 @@ listing   -l: probes and types
 info      --info: what this kernel can
 dump      -d: a script at the stages of its compilation
 output    standard output and error
+vm        vm list, fetch, clean: kernels to run things on
+progress  a bar for what takes long
 usage     the help text
 """

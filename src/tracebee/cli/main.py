@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NoReturn
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-COMMANDS: dict[str, str] = {}
+COMMANDS: dict[str, str] = {"vm": "vm"}
 """Commands by their first word, and the module that runs each; without one of them, a script is run."""
 
 FAILURE = 1

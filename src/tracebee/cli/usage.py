@@ -12,6 +12,7 @@ USAGE:
     tracebee [options] -e PROGRAM [parameters] [-- --name=value ...]
     tracebee [options] -                      the program is read from standard input
     tracebee -l [PATTERN]                     list probes; -lv with arguments
+    tracebee vm run --kernel 6.1 -- COMMAND   run COMMAND on another kernel; also vm list, fetch, clean
 
 OPTIONS:
     -e PROGRAM       run this program
