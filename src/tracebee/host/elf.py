@@ -33,6 +33,7 @@ _MAX_UNPACKED = 1 << 27
 _PF_X = 1
 _NT_GNU_BUILD_ID = 3
 _DT_NEEDED, _DT_STRTAB, _DT_STRSZ, _DT_SONAME, _DT_FLAGS_1 = 1, 5, 10, 14, 0x6FFFFFFB
+_DT_RPATH, _DT_RUNPATH = 15, 29
 _DF_1_PIE = 0x08000000
 
 
@@ -392,6 +393,20 @@ class ElfFile:
     def needed(self) -> list[str]:
         """The libraries that it asks for."""
         return self._dynamic_strings(_DT_NEEDED)
+
+    @property
+    def library_path(self) -> list[str]:
+        """Folders where its libraries are looked for first: DT_RUNPATH, or DT_RPATH where there is none."""
+        found = self._dynamic_strings(_DT_RUNPATH) or self._dynamic_strings(_DT_RPATH)
+        return [folder for text in found for folder in text.replace("${ORIGIN}", "$ORIGIN").split(":") if folder]
+
+    @property
+    def interpreter(self) -> str:
+        """The loader of a program that is linked dynamically, or ""."""
+        for segment in self.segments:
+            if segment.type == "PT_INTERP":
+                return os.fsdecode(self.read_at(segment.offset, segment.file_size).split(b"\0")[0])
+        return ""
 
     def _dynamic_entries(self) -> list[tuple[int, int]]:
         if self._dynamic is None:

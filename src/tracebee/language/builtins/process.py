@@ -125,8 +125,16 @@ class Comm(Builtin):
 
             memory.copy(low, to, home, COMM_BYTES)
         else:
-            low.call("get_current_comm", low.pointer(to), COMM_BYTES)
+            self._read(low, to)
         return COMM_BYTES
+
+    @staticmethod
+    def _read(low: Lowering, to: Address) -> None:
+        """Linux 6.1 and before leave what lay behind the name's end as it was, which would tell map keys apart."""
+        from tracebee.language.lower import memory
+
+        memory.zero(low, to, COMM_BYTES)
+        low.call("get_current_comm", low.pointer(to), COMM_BYTES)
 
     def home(self, low: Lowering, call: tree.Call) -> Address | None:
         """Where the name lies if the probe asks for it more than once."""
@@ -135,7 +143,7 @@ class Comm(Builtin):
 
         def ask() -> Operand:
             kept = low.kept_memory(COMM_BYTES, on_stack=True)
-            low.call("get_current_comm", kept, COMM_BYTES)
+            self._read(low, low.address(kept))
             return low.move(kept)
 
         found = low.fact("comm", ask)
