@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import errno
 import gzip
+import hashlib
 import os
 import re
 import shutil
@@ -54,6 +55,11 @@ NO_SOURCE = (
     "(package debian-archive-keyring), or give a vmlinuz by its path"
 )
 
+UNREACHABLE = "the archive must be in reach; kernels in the cache work without it"
+UNSIGNED = (
+    f"the keys come from the package debian-archive-keyring, or from the file that {KEYRING_VARIABLE} names"
+)
+
 TARGET_FORMAT = "$(ORIGIN)|$(LABEL)|$(COMPONENT)|$(RELEASE)|$(REPO_URI)"
 
 # `apt-config dump` of a host may name hooks to run after an update (command-not-found, docker-clean): they
@@ -66,7 +72,7 @@ Dir::Etc::SourceParts "-";
 Dir::Etc::Preferences "-";
 Dir::Etc::PreferencesParts "-";
 Dir::State "{folder}";
-Dir::State::Lists "{folder}/lists";
+Dir::State::Lists "{lists}";
 Dir::State::Status "{folder}/status";
 Dir::Cache "{folder}/cache";
 Dir::Cache::pkgcache "";
@@ -113,6 +119,10 @@ class Package(Frozen):
     depends: tuple[str, ...] = ()
 
 
+class DownloadError(TargetError):
+    """A package could not be had; lists that are read anew may help."""
+
+
 class Archive:
     """apt with a folder of its own, made when it is needed.
 
@@ -121,6 +131,8 @@ class Archive:
 
     def __init__(self, folder: str, source: Source, architecture: str) -> None:
         self.folder = folder
+        # Lists of another address are none of this one's.
+        self.lists = os.path.join(folder, "lists-" + hashlib.sha256(source.address.encode()).hexdigest()[:12])
         self.source = source
         self.architecture = architecture
 
@@ -133,14 +145,18 @@ class Archive:
         text = f"reading the package lists of {', '.join(suites)}"
         progress(text, 0.0)
         done = self._apt(["update"], self.folder, lambda share: progress(text, share))
-        if done == "":
+        if not done:
             return {}
         failed = {}
         for suite in suites:
-            if self._list_of(suite) is None or re.search(rf"\b{re.escape(suite)}(?![\w-])", done):
-                failed[suite] = done
-        # apt names addresses rather than suites in some of its messages: then nothing is known to be good.
-        return failed or dict.fromkeys(suites, done)
+            # "… http://…/dists/sid/InRelease  Could not …", "The repository 'http://… sid InRelease' is not …"
+            named = [reason for reason in done if re.search(rf"[/ ]{re.escape(suite)}[/ ]", reason)]
+            if named:
+                failed[suite] = re.sub(r"^Failed to fetch \S+ +", "", named[0])
+            elif self._list_of(suite) is None:
+                failed[suite] = done[0]
+        # A message that names no suite: then nothing is known to be good.
+        return failed or dict.fromkeys(suites, done[0])
 
     def packages(self, suite: str, pattern: str) -> list[Package]:
         """The packages of a suite whose names match `pattern` (a regular expression, from the start)."""
@@ -166,22 +182,22 @@ class Archive:
         failed = self._apt(words, folder, lambda share: progress(text, share))
         found = [os.path.join(folder, name) for name in sorted(os.listdir(folder)) if name.endswith(".deb")]
         if failed or len(found) != len(packages):
-            raise TargetError(
+            raise DownloadError(
                 packages[0].name,
-                f"cannot be fetched: {failed or 'apt-get brought something else'}",
-                "the archive must be in reach; kernels that were fetched before work without it",
+                f"cannot be fetched: {'; '.join(failed) or 'apt-get brought something else'}",
+                UNREACHABLE,
             )
         return found
 
     def _prepare(self, suites: Sequence[str]) -> None:
-        for name in ("lists/partial", "cache/archives/partial"):
-            os.makedirs(os.path.join(self.folder, name), exist_ok=True)
+        os.makedirs(os.path.join(self.lists, "partial"), exist_ok=True)
+        os.makedirs(os.path.join(self.folder, "cache", "archives", "partial"), exist_ok=True)
         text = SOURCES.format(
             address=self.source.address, suites=" ".join(suites), architecture=self.architecture
         )
         if self.source.keyring:
             text += f"Signed-By: {self.source.keyring}\n"
-        configuration = CONFIGURATION.format(folder=self.folder)
+        configuration = CONFIGURATION.format(folder=self.folder, lists=self.lists)
         if os.geteuid() == 0:
             # apt would drop its rights to a user who cannot read a cache below /root.
             configuration += 'APT::Sandbox::User "root";\n'
@@ -192,17 +208,14 @@ class Archive:
     def _list_of(self, suite: str) -> str | None:
         """The file that apt has made for a suite: the address, with / as _, comes before what is looked for."""
         ending = f"_dists_{suite}_main_binary-{self.architecture}_Packages.gz"
-        folder = os.path.join(self.folder, "lists")
         try:
-            names = [name for name in os.listdir(folder) if name.endswith(ending)]
+            names = [name for name in os.listdir(self.lists) if name.endswith(ending)]
         except FileNotFoundError:
             return None
-        # After a change of the address there are several.
-        paths = sorted((os.path.join(folder, name) for name in names), key=os.path.getmtime)
-        return paths[-1] if paths else None
+        return os.path.join(self.lists, names[0]) if names else None
 
-    def _apt(self, words: Sequence[str], folder: str, progress: Callable[[float], None]) -> str:
-        """Run apt-get in `folder`; "" or why it failed."""
+    def _apt(self, words: Sequence[str], folder: str, progress: Callable[[float], None]) -> list[str]:
+        """Run apt-get in `folder`; why it failed, or nothing."""
         configuration = os.path.join(self.folder, "apt.conf")
         return run_apt(["-c", configuration, "-q=2", *words], folder, progress)
 
@@ -217,6 +230,8 @@ def find_source() -> Source:
     if not address:
         require("apt-get")
         address = find_address(_index_targets()) or find_address(_index_targets("--no-release-info"))
+    if keyring and not os.path.isfile(keyring):
+        raise TargetError(keyring, f"there is no such keyring, which {KEYRING_VARIABLE} names")
     for what in (address, keyring):
         if re.search(r"\s", what):
             raise TargetError(repr(what), "an address or a keyring has no spaces or line breaks")
@@ -276,8 +291,8 @@ def parse_packages(text: bytes, suite: str, pattern: str) -> list[Package]:
     return found
 
 
-def run_apt(words: Sequence[str], folder: str, progress: Callable[[float], None]) -> str:
-    """Run apt-get in `folder`, telling `progress` the share that is done; "" or why it failed, in a line.
+def run_apt(words: Sequence[str], folder: str, progress: Callable[[float], None]) -> list[str]:
+    """Run apt-get in `folder`, telling `progress` the share that is done; why it failed, or nothing.
 
     Raises NotSupportedError without apt-get, TargetError where the disk is full.
     """
@@ -312,11 +327,12 @@ def run_apt(words: Sequence[str], folder: str, progress: Callable[[float], None]
         text = complaints.read().decode("utf-8", "replace")
     if os.strerror(errno.ENOSPC) in text or "enough free space" in text:
         raise disk_full(folder)
-    # A list that cannot be fetched is but a warning to apt, with an exit status of 0.
-    reasons = [line[3:] for line in text.splitlines() if line.startswith(("E: ", "W: Failed to fetch"))]
-    if status_code == 0 and not reasons:
-        return ""
-    return "; ".join(dict.fromkeys(reasons)) or f"apt-get ended with status {status_code}"
+    # A list that cannot be fetched, or is signed by a stranger, is but a warning to apt, which ends with 0.
+    complaint = re.compile(r"E: |W: (?=GPG error|Failed to fetch|An error occurred)")
+    reasons = [line[found.end() :] for line in text.splitlines() if (found := complaint.match(line))]
+    if status_code != 0 and not reasons:
+        reasons = [f"apt-get ended with status {status_code}"]
+    return list(dict.fromkeys(reasons))
 
 
 def _end_with_parent() -> None:

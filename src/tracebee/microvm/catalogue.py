@@ -9,7 +9,15 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from tracebee.errors import TargetError
-from tracebee.microvm.archive import SUITES, Archive, Package, find_source
+from tracebee.microvm.archive import (
+    ADDRESS_VARIABLE,
+    SUITES,
+    UNREACHABLE,
+    UNSIGNED,
+    Archive,
+    Package,
+    find_source,
+)
 from tracebee.microvm.cache import cache_folder, write_whole
 from tracebee.microvm.offers import (
     architecture,
@@ -43,7 +51,7 @@ class Catalogue:
         try:
             with open(self.path, encoding="utf-8") as file:
                 written = json.load(file)
-            if written["format"] == FORMAT and written["architecture"] == architecture():
+            if all(written[key] == value for key, value in _identity().items()):
                 self.suites = {name: one for name, one in written["suites"].items() if _is_suite(name, one)}
         except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
             # Missing or damaged, it is made again.
@@ -85,12 +93,11 @@ class Catalogue:
             names = ", ".join(suite for suite in suites if failed.get(suite) == reason)
             problems.append(f"the package lists of {names} cannot be read: {reason}")
         if problems and not self.suites:
-            raise TargetError(
-                "", problems[0], "the archive must be in reach; kernels in the cache work without it"
-            )
+            unsigned = "public key" in problems[0] or "not signed" in problems[0]
+            raise TargetError("", problems[0], UNSIGNED if unsigned else UNREACHABLE)
         write_whole(
             self.path,
-            json.dumps({"format": FORMAT, "architecture": archive.architecture, "suites": self.suites}),
+            json.dumps(_identity() | {"suites": self.suites}),
         )
         return problems
 
@@ -114,6 +121,15 @@ def choose(name: str, progress: Progress, refresh: Sequence[str] = ()) -> Offer:
     raise unknown_kernel(
         name, [(offer.version, offer.release) for offer in newest_first(catalogue.offers(SUITES))]
     )
+
+
+def _identity() -> dict[str, Any]:
+    """What a catalogue must have been written for."""
+    return {
+        "format": FORMAT,
+        "architecture": architecture(),
+        "archive": os.environ.get(ADDRESS_VARIABLE, ""),
+    }
 
 
 def open_archive() -> Archive:

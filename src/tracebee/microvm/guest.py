@@ -14,13 +14,12 @@ line a message:
 
 from __future__ import annotations
 
+import _signal as signal  # type: ignore[import-not-found]
 import marshal
 import os
 import select
 import sys
 import termios
-
-import _signal as signal  # type: ignore[import-not-found]
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ import tempfile
 from typing import TYPE_CHECKING
 
 from tracebee.errors import TargetError, UsageError
-from tracebee.microvm.archive import SUITES
+from tracebee.microvm.archive import SUITES, DownloadError
 from tracebee.microvm.bzimage import parse_release
 from tracebee.microvm.cache import (
     cache_folder,
@@ -76,8 +76,12 @@ def find_kernel(name: str, progress: Progress | None = None) -> Kernel:
         if means(name, kernel.version, kernel.release):
             if not damage_of(kernel.release):
                 return _named(kernel, name)
-            # The very same again, so that a repaired cache is the old cache.
-            return _named(fetch_kernel(kernel.release, progress), name)
+            try:
+                # The very same again, so that a repaired cache is the old cache.
+                return _named(fetch_kernel(kernel.release, progress), name)
+            except UsageError:
+                # The archive has it no more.
+                break
     return fetch_kernel(name, progress)
 
 
@@ -93,12 +97,9 @@ def fetch_kernel(name: str, progress: Progress | None = None) -> Kernel:
                 tell(f"{offer.release}: the cached copy is damaged ({why}); fetching it again", -1.0)
             try:
                 _fetch(offer, tell)
-            except TargetError:
+            except DownloadError:
                 # The list may name a package that a newer one has replaced since.
-                again = choose(name, tell, refresh=[offer.suite])
-                if again == offer:
-                    raise
-                offer = again
+                offer = choose(name, tell, refresh=[offer.suite])
                 _fetch(offer, tell)
         kernel = _read_cached(offer.release)
     if kernel is None:

@@ -202,12 +202,15 @@ class Tree:
                 self.add_program(found)
 
     def _shorten(self, path: str) -> None:
-        """Keep of a program what its segments cover; the table of sections goes."""
+        """Keep of a program what its segments cover; the table of sections goes, and with it the names of functions.
+
+        So it is done only where most of the file is debug information.
+        """
         entry = self._entries[path]
         with open(path, "rb") as file:
             data = bytearray(file.read())
         end = loaded_bytes(bytes(data))
-        if end and end < len(data):
+        if end and end < len(data) // 2:
             del data[end:]
             # e_shoff, and e_shnum with e_shstrndx (elf.h, Elf64_Ehdr)
             data[0x28:0x30] = bytes(8)
