@@ -16,7 +16,7 @@ import signal
 import subprocess
 import time
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -119,6 +119,10 @@ class Outcome:
     stdout: str
     stderr: str
     status: int | None
+
+
+Start = Callable[[list[str], dict[str, str], Path], "subprocess.Popen[bytes]"]
+"""Starts tracebee with arguments, an environment and a directory; whatever is used of a Popen will do."""
 
 
 # --------------------------------------------------------------------- loading
@@ -246,10 +250,26 @@ def build_target(name: str, folder: Path) -> Path:
     return program
 
 
+def command(*tool: str) -> Start:
+    """Starts cases as a command of its own each: `tool` and the case's arguments."""
+
+    def start(arguments: list[str], env: dict[str, str], folder: Path) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            [*tool, *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=env,
+            cwd=folder,
+        )
+
+    return start
+
+
 def run_case(
-    case: Case, tool: list[str], folder: Path, env: dict[str, str], target: Path | None = None
+    case: Case, start: Start, folder: Path, env: dict[str, str], target: Path | None = None
 ) -> Outcome:
-    """Run a case with the command `tool`, in the empty directory `folder`.
+    """Run a case as `start` starts it, in the empty directory `folder`.
 
     A process that the case wants beside is started first and ended at the end.  Raises OSError where a
     command cannot be started.
@@ -266,21 +286,13 @@ def run_case(
     try:
         for name, text in case.files.items():
             (folder / name).write_text(fill(text))
-        argv = [*tool, *map(fill, case.args)]
+        argv = list(map(fill, case.args))
         if case.command:
             argv += ["-c", fill(case.command)]
         if case.script:
             argv += ["-e", fill(case.script)]
         argv += map(fill, case.params)
-        process = subprocess.Popen(
-            argv,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=env | case.env,
-            cwd=folder,
-        )
-        with process:
+        with start(argv, env | case.env, folder) as process:
             return collect(process, case, fill(case.stdin), beside)
     finally:
         if beside is not None:

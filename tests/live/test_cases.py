@@ -11,9 +11,9 @@ import pytest
 from tracebee.errors import SyscallError
 from tracebee.syscalls import bpf
 
-from ..caselib import Case, build_target, failures, load_cases, report, run_case
+from ..caselib import Case, build_target, command, failures, load_cases, report, run_case
 
-TOOL = [sys.executable, "-m", "tracebee"]
+TOOL = command(sys.executable, "-m", "tracebee")
 KEPT_ENVIRONMENT = ("PATH", "HOME", "LANG", "USER")
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ..caselib import NEEDS, Case, CaseError, Outcome, failures, load_cases, parse_cases, run_case
+from ..caselib import NEEDS, Case, CaseError, Outcome, command, failures, load_cases, parse_cases, run_case
 
 GOOD = 'about = "x"\n[[case]]\nname = "a"\nscript = "BEGIN { }"\nstdout = ""\n'
 
@@ -107,14 +107,13 @@ def test_a_case_is_run_as_it_says(tmp_path: Path) -> None:
     )
     blocking = "import signal; signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])\n"
     tool = [sys.executable, "-c", blocking + TOOL]
-    outcome = run_case(case, tool, tmp_path, dict(os.environ))
+    outcome = run_case(case, command(*tool), tmp_path, dict(os.environ))
     words = ["-o", "-c", "c", "-e", f"S {tmp_path}", "p"]
     assert outcome == Outcome(f"{words} in {tmp_path} typed w\nsignalled\n", "", 4)
 
 
 def test_a_run_that_does_not_end_is_ended(tmp_path: Path) -> None:
     case = Case("a", "n", script="S", stdout="", timeout=1)
-    outcome = run_case(
-        case, [sys.executable, "-c", "import signal; signal.pause()"], tmp_path, dict(os.environ)
-    )
+    start = command(sys.executable, "-c", "import signal; signal.pause()")
+    outcome = run_case(case, start, tmp_path, dict(os.environ))
     assert outcome.status is None

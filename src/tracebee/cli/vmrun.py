@@ -128,14 +128,17 @@ def run_in_guest(kernel_name: str, job: Job, limits: Limits, write: Callable[[in
     from tracebee.cli.main import report
     from tracebee.cli.progress import Progress
     from tracebee.microvm.kernels import find_kernel
-    from tracebee.microvm.machine import FAILED, GuestError, run_job
+    from tracebee.microvm.machine import FAILED, TIMED_OUT, GuestError, run_job
     from tracebee.microvm.qemu import find_qemu
 
     find_qemu()
     with Progress() as progress:
         kernel = find_kernel(kernel_name, progress)
     try:
-        return run_job(kernel, job, limits, write, lambda text: report(f"WARNING: {text}", ""))
+        status = run_job(kernel, job, limits, write, lambda text: report(f"WARNING: {text}", ""))
     except GuestError as error:
         report(f"ERROR: {error}", error.hint)
         return FAILED
+    if status == TIMED_OUT:
+        report(f"ERROR: the command was ended: it ran longer than {limits.seconds:g} seconds", "")
+    return status

@@ -1,7 +1,7 @@
 """What a guest finds in its root file system: this Python, this tracebee, some tools, and what a command names.
 
-It comes in two archives.  The first holds what is the same for every run on this machine (Python, its library, the
-tools) and is kept in the cache under a digest of the files' times and sizes; the second is made for each run.
+It comes in three archives.  The first holds Python, its library and the tools, the second this package; they are
+kept in the cache under digests of the files' times and sizes.  The third is made for each run.
 """
 
 from __future__ import annotations
@@ -9,18 +9,18 @@ from __future__ import annotations
 import hashlib
 import marshal
 import os
-import stat
 import sys
 import sysconfig
+import time
 from typing import TYPE_CHECKING
 
 from tracebee.errors import UsageError
 from tracebee.microvm.cpio import write_archive
 from tracebee.microvm.tree import Tree
-from tracebee.records import Mutable
+from tracebee.records import Frozen, Mutable
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from tracebee.microvm.kernels import Kernel
 
@@ -89,6 +89,9 @@ NOT_SHOWN = frozenset(
         "node_modules",
     )
 )
+UNUSED = 24 * 3600
+"""Seconds after which a layer that was not used is removed when another of its kind is made."""
+
 MOST_SHOWN = 256 << 20
 """Bytes of a folder beyond which it is not shown: everything is held in the guest's memory."""
 
@@ -204,42 +207,85 @@ def bytecode(path: str) -> bytes:
     return made
 
 
-def base_digest() -> str:
-    """Changes when an archive of `base_tree` would: by the times and sizes of what goes into it."""
-    digest = hashlib.sha256(f"{FORMAT} {sys.version} {sys.executable} {sys.prefix}".encode())
+class Layer(Frozen):
+    """An archive in the cache, and the paths of what it holds."""
+
+    archive: str
+    paths: frozenset[str]
+
+
+def python_layer(folder: str) -> Layer:
+    """Python, its library and the tools."""
     paths = [sys.executable, "/etc/ld.so.cache", __file__, *(f"/etc/{name}" for name in SETTINGS)]
     paths += [find_tool(name) for name in TOOLS]
     stdlib = sysconfig.get_path("stdlib")
     paths += [stdlib, f"{stdlib}/lib-dynload", f"{stdlib}/os.py"]
+    return cached_layer(folder, "python", f"{sys.version} {sys.executable} {sys.prefix}", paths, base_tree)
+
+
+def package_layer(folder: str) -> Layer:
+    """This package, and those that it needs."""
+    tree = Tree()
+    package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    tree.add_tree(package, lambda folder, entry: entry.name != "__pycache__")
+    for path in distribution_files("pyelftools"):
+        tree.add(path)
+    add_launcher(tree)
+
+    def compiled() -> Tree:
+        add_bytecode(tree)
+        return tree
+
+    return cached_layer(folder, "package", sys.version, list(tree.paths()), compiled)
+
+
+def cached_layer(folder: str, kind: str, facts: str, paths: Sequence[str], make: Callable[[], Tree]) -> Layer:
+    """A layer from the cache, or made now and put there.
+
+    It is known by `facts`, and by the sizes and times of `paths`.
+    """
+    digest = hashlib.sha256(f"{FORMAT} {facts}\n".encode())
     for path in paths:
         try:
             status = os.stat(path)
         except OSError:
             continue
         digest.update(f"{path} {status.st_size} {status.st_mtime_ns}\n".encode())
-    return digest.hexdigest()[:32]
-
-
-def base_archive(folder: str) -> str:
-    """The path of the archive with everything that is the same for every run; made if it is not in `folder`."""
-    path = os.path.join(folder, f"base-{base_digest()}.cpio")
-    if os.path.exists(path):
-        return path
+    archive = os.path.join(folder, f"{kind}-{digest.hexdigest()[:32]}.cpio")
+    try:
+        with open(f"{archive}.paths", "rb") as file:
+            found = Layer(archive, frozenset(os.fsdecode(file.read()).split("\n")))
+        os.utime(archive)
+        return found
+    except FileNotFoundError:
+        pass
     import tempfile
 
     os.makedirs(folder, exist_ok=True)
-    fd, made = tempfile.mkstemp(dir=folder, prefix=".base-")
-    try:
-        with os.fdopen(fd, "wb") as file:
-            write_archive(base_tree().entries(), file)
-        for name in os.listdir(folder):
-            if name.startswith("base-") and name.endswith(".cpio"):
-                os.unlink(os.path.join(folder, name))
-        os.rename(made, path)
-    except BaseException:
-        os.unlink(made)
-        raise
-    return path
+    tree = make()
+    with tempfile.TemporaryDirectory(dir=folder) as made:
+        with open(f"{made}/archive", "wb") as file:
+            write_archive(tree.entries(), file)
+        with open(f"{made}/paths", "wb") as file:
+            file.write(os.fsencode("\n".join(tree.paths())))
+        remove_unused(folder, kind)
+        # The list last: where it is, the archive is.
+        os.rename(f"{made}/archive", archive)
+        os.rename(f"{made}/paths", f"{archive}.paths")
+    return Layer(archive, frozenset(tree.paths()))
+
+
+def remove_unused(folder: str, kind: str) -> None:
+    """Remove the layers of a kind that nobody has used for long; one in use stays, as its time is new."""
+    for name in os.listdir(folder):
+        path = os.path.join(folder, name)
+        if (
+            name.startswith(f"{kind}-")
+            and name.endswith(".cpio")
+            and time.time() - os.stat(path).st_mtime > UNUSED
+        ):
+            os.unlink(f"{path}.paths")
+            os.unlink(path)
 
 
 class Job(Mutable):
@@ -256,19 +302,13 @@ class Job(Mutable):
     show_folder: bool = True
 
 
-def job_tree(job: Job, kernel: Kernel) -> tuple[Tree, list[str]]:
-    """What one run needs beside the base, and warnings about what the guest will not have.
+def job_tree(job: Job, kernel: Kernel, layers: Sequence[Layer]) -> tuple[Tree, list[str]]:
+    """What one run needs beside its layers, and warnings about what the guest will not have.
 
     Raises UsageError if the command is none.
     """
-    tree = Tree()
+    tree = Tree(known=frozenset().union(*(layer.paths for layer in layers)))
     warnings: list[str] = []
-    package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    tree.add_tree(package, lambda folder, entry: entry.name != "__pycache__")
-    for path in distribution_files("pyelftools"):
-        tree.add(path)
-    add_bytecode(tree)
-    add_launcher(tree)
     if kernel.config:
         with open(kernel.config, "rb") as file:
             tree.add_data(f"/boot/config-{kernel.release}", file.read())
@@ -361,7 +401,3 @@ def shown_size(folder: str) -> int:
                 # Also an empty file takes a page, and a header of the archive.
                 total += entry.stat().st_size + 512
     return total
-
-
-def is_regular(mode: int) -> bool:
-    return stat.S_ISREG(mode)

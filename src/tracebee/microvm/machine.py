@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import selectors
 import signal
 import tempfile
@@ -11,13 +12,14 @@ from typing import TYPE_CHECKING
 
 from tracebee.errors import TargetError
 from tracebee.microvm.cpio import write_archive
-from tracebee.microvm.image import base_archive, job_tree
+from tracebee.microvm.image import job_tree, package_layer, python_layer
 from tracebee.microvm.kernels import cache_folder
 from tracebee.microvm.qemu import Qemu
 from tracebee.records import Mutable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import BinaryIO
 
     from tracebee.microvm.image import Job
     from tracebee.microvm.kernels import Kernel
@@ -36,6 +38,8 @@ SILENT_SECONDS = 60
 TRIES = 3
 """A guest that dies before its command starts is started again: emulation has faults of its own."""
 CONSOLE_LINES = 25
+HEADLINE = re.compile(r"(Kernel panic - .*|BUG: .*|init: .*)")
+"""What in the console says why a guest ended."""
 MEMORY = 1024
 """MiB: what the archives take twice while they are unpacked, and what a command may need."""
 
@@ -69,19 +73,17 @@ def run_job(
     `write` gets OUTPUT or ERRORS and what the command wrote there.  Raises GuestError, UsageError,
     NotSupportedError; nothing is left running then either.
     """
-    base = base_archive(os.path.join(cache_folder(), "images"))
-    tree, warnings = job_tree(job, kernel)
+    images = os.path.join(cache_folder(), "images")
+    layers = [python_layer(images), package_layer(images)]
+    tree, warnings = job_tree(job, kernel, layers)
     for warning in warnings:
         warn(warning)
     memory = limits.memory or MEMORY + 3 * (tree.size >> 20)
     with tempfile.TemporaryDirectory(prefix="tracebee-vm-") as folder:
         initramfs = os.path.join(folder, "initramfs")
-        with open(initramfs, "wb") as file, open(base, "rb") as start:
-            size = os.fstat(start.fileno()).st_size
-            while size > file.tell():
-                if not os.sendfile(file.fileno(), start.fileno(), None, size):
-                    break
-            file.seek(0, os.SEEK_END)
+        with open(initramfs, "wb") as file:
+            for layer in layers:
+                append_file(file, layer.archive)
             write_archive(tree.entries(), file)
         for attempt in range(TRIES):
             guest = Guest(kernel, initramfs, memory, limits)
@@ -93,6 +95,15 @@ def run_job(
             finally:
                 guest.close()
     raise AssertionError("unreachable")
+
+
+def append_file(stream: BinaryIO, path: str) -> None:
+    """Copy a file to the end of another, inside the kernel."""
+    stream.flush()
+    with open(path, "rb") as source:
+        while os.sendfile(stream.fileno(), source.fileno(), None, 1 << 30):
+            pass
+    stream.seek(0, os.SEEK_END)
 
 
 class Guest:
@@ -201,6 +212,9 @@ class Guest:
 
     def _failure(self, reason: str) -> GuestError:
         lines = self.console.decode(errors="replace").replace("\r", "").splitlines()
+        headline = HEADLINE.findall("\n".join(lines))
+        if headline:
+            reason += f" ({headline[-1].strip()})"
         said = self.qemu.errors()
         console = "\n".join([line for line in lines if line.strip()][-CONSOLE_LINES:])
         if said:

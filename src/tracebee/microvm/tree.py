@@ -37,9 +37,10 @@ def loaded_bytes(data: bytes) -> int:
 class Tree:
     """Files by the path that they have in the guest.  What cannot be read here is left out."""
 
-    def __init__(self, strip: bool = False) -> None:
-        """With `strip` programs come without what no loader reads: sections of symbols and debug information."""
+    def __init__(self, strip: bool = False, known: frozenset[str] = frozenset()) -> None:
+        """With `strip` programs come without debug information.  Programs at paths that are `known` are there."""
         self._strip = strip
+        self._known = known
         self._entries: dict[str, Entry] = {}
         self._libraries: dict[str, str | None] = {}
         self._programs: set[str] = set()
@@ -51,6 +52,10 @@ class Tree:
     def entries(self) -> Iterator[Entry]:
         """Every entry, folders before what is in them."""
         yield from self._entries.values()
+
+    def paths(self) -> Iterator[str]:
+        """The path of every entry."""
+        yield from self._entries
 
     def _put(self, entry: Entry) -> None:
         self.size += entry.size - (self._entries[entry.path].size if entry.path in self._entries else 0)
@@ -151,8 +156,10 @@ class Tree:
 
     def add_program(self, path: str) -> None:
         """A program or library with all that it needs to run: libraries, loader, a script's interpreter."""
+        if path in self._known:
+            return
         real = self.add(path)
-        if real is None or real in self._programs:
+        if real is None or real in self._programs or real in self._known:
             return
         self._programs.add(real)
         try:

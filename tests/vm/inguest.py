@@ -1,0 +1,139 @@
+"""Runs the language cases in a guest, and prints a line of JSON for each.
+
+Starting Python under emulation takes half a second and reading the kernel's types another: so one process loads
+everything once, and each case is a fork of it.  Its arguments are a folder with compiled targets, the words of
+`needs` that the guest has, with commas between, and the names of the cases to run, or none for all.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from caselib import Case, Outcome, failures, load_cases, run_case
+
+LACKS = re.compile(r"ERROR: (.*) \(since Linux (\d+)\.(\d+)\)")
+
+
+class Forked:
+    """A run of tracebee in a fork of this process; what is used of subprocess.Popen."""
+
+    def __init__(self, arguments: list[str], env: dict[str, str], folder: Path) -> None:
+        pipes = [os.pipe() for _ in range(3)]
+        self.pid = os.fork()
+        if self.pid == 0:
+            become_tool(arguments, env, folder, pipes)
+        (stdin, self_in), (self_out, stdout), (self_err, stderr) = pipes
+        for fd in (stdin, stdout, stderr):
+            os.close(fd)
+        self.stdin = open(self_in, "wb", buffering=0)  # noqa: SIM115 - closed by __exit__
+        self.stdout = open(self_out, "rb", buffering=0)  # noqa: SIM115
+        self.stderr = open(self_err, "rb", buffering=0)  # noqa: SIM115
+
+    def __enter__(self) -> Forked:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for stream in (self.stdin, self.stdout, self.stderr):
+            stream.close()
+
+    def send_signal(self, number: int) -> None:
+        os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+    def wait(self) -> int:
+        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+
+
+def become_tool(
+    arguments: list[str], env: dict[str, str], folder: Path, pipes: list[tuple[int, int]]
+) -> None:
+    """The fork: standard streams, environment and directory of its own, then the command line."""
+    try:
+        for number, fd in enumerate((pipes[0][0], pipes[1][1], pipes[2][1])):
+            os.dup2(fd, number)
+        for pair in pipes:
+            for fd in pair:
+                os.close(fd)
+        os.chdir(folder)
+        os.environ.clear()
+        os.environ.update(env)
+        sys.argv = ["tracebee", *arguments]
+        from tracebee.cli.main import run
+
+        run()
+    finally:
+        os._exit(99)
+
+
+def preload() -> None:
+    """Import what every run imports, and read the kernel's types once for all of them."""
+    from tracebee.session.machine import LiveMachine
+
+    sys.argv = ["tracebee"]
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0)
+    os.waitpid(pid, 0)
+    machine = LiveMachine()
+    btf = machine.btf()
+    symbols = machine.symbols
+
+    import importlib
+    import pkgutil
+
+    import tracebee
+
+    for found in pkgutil.walk_packages(tracebee.__path__, "tracebee."):
+        if "__main__" not in found.name:
+            importlib.import_module(found.name)
+    LiveMachine.btf = lambda self: btf  # type: ignore[method-assign]
+    LiveMachine.symbols = symbols  # type: ignore[assignment,method-assign]
+
+
+def verdict(case: Case, outcome: Outcome, problems: list[str]) -> tuple[str, str]:
+    """A word for an outcome, and what there is to say about it."""
+    if not problems:
+        return "pass", ""
+    found = LACKS.search(outcome.stderr)
+    if found:
+        numbers = re.match(r"(\d+)\.(\d+)", os.uname().release)
+        assert numbers is not None
+        here, since = (tuple(map(int, text)) for text in (numbers.groups(), found.groups()[1:]))
+        if since > here:
+            return "unsupported", f"{found[1]} comes with Linux {found[2]}.{found[3]}"
+    return "fail", f"{'; '.join(problems)}\n{outcome.stdout[-1500:]}\n{outcome.stderr[-1500:]}"
+
+
+def main() -> None:
+    targets, has, *names = sys.argv[1:]
+    words = set(has.split(","))
+    preload()
+    env = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "PYTHONPATH") if name in os.environ}
+    for case in load_cases():
+        if names and case.id not in names:
+            continue
+        lacking = sorted(case.needs - words)
+        begin = time.monotonic()
+        if lacking:
+            word, text = "unsupported", f"needs {', '.join(lacking)}"
+        else:
+            with tempfile.TemporaryDirectory() as folder:
+                target = Path(targets, case.target) if case.target else None
+                outcome = run_case(case, Forked, Path(folder), env, target)  # type: ignore[arg-type]
+                word, text = verdict(case, outcome, failures(case, outcome))
+        print(json.dumps([case.id, word, text, round(time.monotonic() - begin, 2)]), flush=True)
+
+
+if __name__ == "__main__":
+    main()
