@@ -1,0 +1,20 @@
+"""Every language case in a guest with another kernel: all of them in one boot, see inguest.py."""
+
+from __future__ import annotations
+
+import pytest
+
+from ..caselib import Case, load_cases
+from .guests import KERNELS, started
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("case", load_cases(), ids=lambda case: case.id)
+def test_case(case: Case, kernel: str) -> None:
+    guest = started[kernel]
+    if isinstance(guest, str):
+        pytest.skip(guest)
+    verdict, text = guest.result(case.id)
+    if verdict == "unsupported":
+        pytest.skip(text)
+    assert verdict == "pass", text
