@@ -39,7 +39,7 @@ ATTRS = {
     "ITER_CREATE": "iter_create",
     "ENABLE_STATS": "enable_stats",
 }
-STRUCTS = ["bpf_prog_info", "bpf_map_info", "bpf_link_info", "perf_event_attr"]
+STRUCTS = ["bpf_prog_info", "bpf_map_info", "bpf_link_info", "bpf_btf_info", "perf_event_attr"]
 
 
 def enum_values(btf: Btf, name: str, prefix: str) -> dict[str, int]:

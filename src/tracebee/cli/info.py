@@ -27,7 +27,13 @@ HELPERS = {
     "get_current_task_btf": "get_current_task_btf",
 }
 KERNEL = ("may_goto", "isa_v4", "atomic_fetch", "hash_on_demand", "perf_link", "tp_btf")
-PROBES = {"kprobe": "kprobe", "uprobe": "uprobe", "uprobe_multi": "uprobe_multi", "fentry": "fentry"}
+PROBES = {
+    "kprobe": "kprobe",
+    "kprobe_multi": "kprobe_multi",
+    "uprobe": "uprobe",
+    "uprobe_multi": "uprobe_multi",
+    "fentry": "fentry",
+}
 
 
 def show_info(machine: LiveMachine) -> int:

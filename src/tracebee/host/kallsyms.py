@@ -101,6 +101,23 @@ class KernelSymbols:
         """Whether there is a symbol of that name, also where addresses are hidden."""
         return self._find(name, module) is not None
 
+    def owners(self, name: str) -> list[str]:
+        """The module of each symbol of that name in text, "" for the core kernel."""
+        return [owner for _, letter, owner in self._named(name) if letter in TEXT_TYPES]
+
+    def addresses(self, name: str, module: str | None = None) -> list[int]:
+        """The addresses of all symbols of that name in text: static functions may share one.
+
+        `module` as for `find`; empty where addresses are hidden.
+        """
+        if self.hidden:
+            return []
+        return [
+            address
+            for address, letter, owner in self._named(name)
+            if letter in TEXT_TYPES and (module is None or owner == module)
+        ]
+
     def modules(self) -> list[str]:
         """Everything that owns symbols besides the core kernel, sorted; pseudo modules such as "bpf" too."""
         return sorted({_module(line) for line in self._rest} - {""})
@@ -203,13 +220,23 @@ class KernelSymbols:
         return KernelSymbol(_text(line[width + 3 :].partition(b"\t")[0]), address - start, owner)
 
     def _find(self, name: str, module: str | None) -> int | None:
+        found: int | None = None
+        for address, letter, owner in self._named(name):
+            if module is None or owner == module:
+                if letter in "tT":
+                    return address
+                if found is None:
+                    found = address
+        return found
+
+    def _named(self, name: str) -> Iterator[tuple[int, str, str]]:
+        """(address, type letter, module) of every symbol of that name, in the file's order."""
         encoded = name.encode("utf-8", "surrogateescape")
         if not name or b"\n" in encoded or b"\t" in encoded:
-            return None
+            return
         data = self._data
         width = self._width
         needle = b" " + encoded
-        found: int | None = None
         position = data.find(needle)
         while position >= 0:
             end = position + len(needle)
@@ -219,13 +246,8 @@ class KernelSymbols:
                 if start + width + 2 == position:
                     line_end = data.find(b"\n", end)
                     line = data[start : line_end if line_end >= 0 else len(data)]
-                    if module is None or _module(line) == module:
-                        if data[position - 1] in b"tT":
-                            return _address(line, width)
-                        if found is None:
-                            found = _address(line, width)
+                    yield _address(line, width), chr(data[position - 1]), _module(line)
             position = data.find(needle, end)
-        return found
 
 
 def _is_symbol_line(line: bytes, width: int) -> bool:

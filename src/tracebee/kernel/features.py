@@ -165,6 +165,31 @@ def _uprobe_multi() -> bool:
     return True
 
 
+def _kprobe_links(attach_type: str) -> bool:
+    """Whether one link can hold many kprobes: a kernel that can complains about the name (ESRCH).
+
+    Where fprobe is not built in, as in Debian's Linux 6.1, the answer is EOPNOTSUPP; before, EINVAL.
+    """
+    builder = Builder()
+    builder.mov_imm(0, 0)
+    builder.exit()
+    try:
+        fd, _ = bpf.prog_load("KPROBE", encode(builder.finish()), expected_attach_type=attach_type)
+    except bpf.LoadRefused as refused:
+        if refused.errno == errno.EPERM:
+            raise
+        return False
+    try:
+        os.close(bpf.link_kprobes(fd, [0], names=["no function of any kernel"], attach_type=attach_type))
+    except SyscallError as error:
+        if error.errno == errno.EPERM:
+            raise
+        return error.errno in (errno.ESRCH, errno.ENOENT)
+    finally:
+        os.close(fd)
+    return True
+
+
 def _nothing(builder: Builder) -> None:
     builder.mov_imm(0, 0)
     builder.exit()
@@ -248,12 +273,19 @@ FEATURES = {
             "a perf event for each uprobe",
             _uprobe_multi,
         ),
+        Feature(
+            "kprobe_multi",
+            "5.18",
+            "one link for many kprobes",
+            "a perf event for each kprobe",
+            lambda: _kprobe_links("TRACE_KPROBE_MULTI"),
+        ),
         Feature("fentry", "5.5", "fentry and fexit programs", "they are refused", _fentry),
         Feature("kprobe", "4.1", "kprobes", "they are refused", lambda: _event_source("kprobe")),
         Feature("uprobe", "4.1", "uprobes", "they are refused", lambda: _event_source("uprobe")),
         _helper("for_each_map_elem", "5.13", "loops over maps", "they are refused"),
         _helper("map_lookup_percpu_elem", "5.19", "reading aggregations in probes", "it is refused"),
-        _helper("loop", "5.17", "the helper loop", "not used"),
+        _helper("loop", "5.17", "loops that the kernel ends", "the verifier walks through every round"),
         _helper("get_attach_cookie", "5.15", "cookies", "a program for each attach point")._replace(
             attempt=lambda: _has_helper("get_attach_cookie", "TRACEPOINT")
         ),

@@ -44,13 +44,14 @@ def load_program(
     spec: ProgramSpec,
     maps: Mapping[str, int],
     btf_fd: int,
-    type_id_of: Callable[[str], int],
+    type_id_of: Callable[..., int],
     log_bytes: int = 1 << 24,
     log_level: int = 0,
 ) -> Program:
     """Load a program whose map references are the descriptors in `maps`.
 
-    `type_id_of` gives the BTF id of what `attach_to` names; `log_level` is that of the verifier, 2 for every
+    `type_id_of` gives the BTF id of what `attach_to` names, and takes the module as well if there is one;
+    `log_level` is that of the verifier, 2 for every
     instruction.  Raises VerifierError with the whole log, or PermissionRefused.
     """
 
@@ -62,16 +63,33 @@ def load_program(
         raise AssertionError(ref)
 
     code = encode(spec.insns, bind)
+    where = (spec.attach_to, spec.attach_module) if spec.attach_module else (spec.attach_to,)
+    type_id = type_id_of(*where) if spec.attach_to else 0
+    module_fd = bpf.module_btf_fd(spec.attach_module) if spec.attach_module else 0
+    if module_fd < 0:
+        raise VerifierError(
+            spec.name, errno.ENOENT, "", f"the module {spec.attach_module} has no BTF in this kernel"
+        )
     options: dict[str, Any] = {
         "license": spec.license,
         "name": spec.name,
         "expected_attach_type": spec.expected_attach_type,
-        "attach_btf_id": type_id_of(spec.attach_to) if spec.attach_to else 0,
+        "attach_btf_id": type_id,
+        "attach_btf_fd": module_fd,
         "btf_fd": btf_fd,
         "func_info": encode_func_info(spec.func_info),
         "line_info": encode_line_info(spec.line_info),
         "flags": 1 << 4 if spec.sleepable else 0,
     }
+    try:
+        return _load(spec, code, options, log_bytes, log_level)
+    finally:
+        if module_fd:
+            os.close(module_fd)
+
+
+def _load(spec: ProgramSpec, code: bytes, options: dict[str, Any], log_bytes: int, log_level: int) -> Program:
+    """BPF_PROG_LOAD, with what a refusal means."""
     try:
         return Program(
             spec, *bpf.prog_load(spec.type, code, log_level=log_level, log_size=log_bytes, **options)

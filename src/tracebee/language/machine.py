@@ -285,8 +285,20 @@ class Machine(Protocol):
     def tai_offset(self) -> int:
         """Nanoseconds from the clock of boot time to that of atomic time, as user space has it."""
 
+    def module_btf(self, module: str) -> Btf | None:
+        """The types of a loaded module; None where it has none that can be read."""
+
     def kernel_functions(self) -> Iterable[tuple[str, str]]:
-        """Module ("vmlinux" for the kernel itself) and name of the functions that may be probed."""
+        """Module ("vmlinux" for the kernel itself) and name of the functions that may be probed.
+
+        Where several functions share a name, it comes as often.
+        """
+
+    def function_modules(self, name: str, by_kprobe: bool = True) -> Sequence[str]:
+        """The module of each function of a name that may be probed, or hooked in other ways than a kprobe."""
+
+    def why_no_function(self, name: str) -> tuple[str, str]:
+        """Why no function of this name can be probed, and what to try; for the others it is undefined."""
 
     def kernel_address(self, symbol: str) -> int | None:
         """The address of a kernel symbol; None where there is none or it is hidden."""

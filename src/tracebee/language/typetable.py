@@ -111,8 +111,12 @@ def c_integer(words: str) -> Type | None:
 class TypeTable:
     """Looks types up by name; what the script declares hides what the kernel has."""
 
-    def __init__(self, btf: Callable[[], Btf | None], declarations: Declarations | None = None) -> None:
+    def __init__(
+        self, btf: Callable[[], Btf | None], declarations: Declarations | None = None, module: str = ""
+    ) -> None:
         self._load_btf = btf
+        self.module = module
+        self._modules: dict[str, TypeTable] = {}
         self._btf: Btf | None = None
         self._asked = False
         self.declarations = declarations
@@ -125,6 +129,13 @@ class TypeTable:
             self._asked = True
             self._btf = self._load_btf()
         return self._btf
+
+    def of_module(self, module: str, btf: Callable[[], Btf | None]) -> TypeTable | None:
+        """The types of a module of the kernel, whose BTF is read by `btf`; None where it has none."""
+        table = self._modules.get(module)
+        if table is None:
+            table = self._modules[module] = TypeTable(btf, self.declarations, module)
+        return table if table.btf is not None else None
 
     def find(self, name: str) -> Type | None:
         """The type called `name`: "uint8", "struct file", "unsigned int", "size_t"."""
@@ -249,4 +260,6 @@ class TypeTable:
                 fields.append(Field(member.name, member_type, byte, member.bitfield_size, bit))
             return tuple(fields)
 
-        return Struct(word, kind.name, kind.size, btf.align_of(type_id), ("btf", type_id), load)
+        # The ids that modules add to the kernel's are the same for all modules.
+        origin = ("btf", type_id) if type_id < btf.first_id or not self.module else ("btf", type_id, self.module)
+        return Struct(word, kind.name, kind.size, btf.align_of(type_id), origin, load)

@@ -67,8 +67,8 @@ class Backend(Protocol):
     @property
     def programs(self) -> Mapping[str, LoadedProgram]: ...
 
-    def attach(self, probe: ProbeSpec) -> None:
-        """Attach one probe.  Raises AttachError."""
+    def attach(self, probe: ProbeSpec) -> Sequence[tuple[str, str]]:
+        """Attach one probe; the places of it that were left out, each with the reason.  Raises AttachError."""
 
     def run(self, probe: ProbeSpec) -> int:
         """Run a program that fires on request; its result."""

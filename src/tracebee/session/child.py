@@ -8,6 +8,7 @@ import signal
 from typing import TYPE_CHECKING, NoReturn
 
 from tracebee.errors import TargetError
+from tracebee.kernel.nofile import restore_nofile
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -137,6 +138,7 @@ def _become(path: str, words: list[str], gate: int, failure: int) -> NoReturn:
             signal.signal(number, signal.SIG_DFL)
         if os.read(gate, 1) != b"g":
             os._exit(0)
+        restore_nofile()
         try:
             os.execv(path, words)
         except OSError as error:

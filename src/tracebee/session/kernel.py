@@ -8,6 +8,7 @@ import time
 from typing import TYPE_CHECKING
 
 from tracebee.errors import (
+    AttachError,
     InternalError,
     NotSupportedError,
     PermissionRefused,
@@ -23,7 +24,7 @@ from tracebee.spec.objects import GLOBALS_MAP, Globals, Iterator, RunOnce
 from tracebee.syscalls import bpf
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from tracebee.kernel.ring import Take
     from tracebee.kernel.taskevents import TaskEvents
@@ -54,7 +55,14 @@ class KernelBackend:
         self.ring: Ring | None = None
         self.programs: dict[str, Program] = {}
         self.links: list[tuple[Attach, Link]] = []
-        self.context = Context(machine.features, machine.online_cpus, machine.tracefs_fd, pid)
+        self.context = Context(
+            machine.features,
+            machine.online_cpus,
+            machine.tracefs_fd,
+            pid,
+            addresses=machine.function_addresses,
+        )
+        self._unloaded: dict[str, VerifierError] = {}
         self._btf_fd = 0
         self._tasks: TaskEvents | None = None
         try:
@@ -78,13 +86,24 @@ class KernelBackend:
         if self.ring is not None:
             fds[self._ring_name] = self.ring.fd
         loaded: dict[ProgramSpec, Program] = {}
+        needed = {probe.program for probe in self.spec.probes if not probe.optional}
         for program in self.spec.programs:
             made = loaded.get(program)
             if made is None:
-                made = loaded[program] = load_program(
-                    program, fds, self._btf_fd, self.machine.kernel_type_id, log_bytes, log_level
-                )
+                try:
+                    made = loaded[program] = load_program(
+                        program, fds, self._btf_fd, self.machine.kernel_type_id, log_bytes, log_level
+                    )
+                except VerifierError as error:
+                    # Which functions have a trampoline is only known by trying.
+                    if program.name in needed or not program.attach_to:
+                        raise
+                    self._unloaded[program.name] = error
+                    continue
             self.programs[program.name] = made
+        if self._unloaded and not any(spec.attach_to for spec in loaded):
+            # All of them: then it is the script.
+            raise next(iter(self._unloaded.values()))
 
     def _make_map(self, spec: MapSpec, ring_pages: int) -> None:
         if spec.type == "RINGBUF":
@@ -113,10 +132,15 @@ class KernelBackend:
             except SyscallError:
                 pass  # before Linux 5.2; the programs cannot write it either way
 
-    def attach(self, probe: ProbeSpec) -> None:
-        """Attach one probe.  Raises AttachError."""
+    def attach(self, probe: ProbeSpec) -> Sequence[tuple[str, str]]:
+        """Attach one probe; the places of it that were left out, each with the reason.  Raises AttachError."""
+        refused = self._unloaded.get(probe.program)
+        if refused is not None:
+            lines = [line for line in refused.log.splitlines() if line and not line.startswith("processed ")]
+            raise AttachError(probe.name, lines[-1] if lines else str(refused))
         link = attach(self.programs[probe.program], probe, self.context)
         self.links.append((probe.attach, link))
+        return link.skipped
 
     def run(self, probe: ProbeSpec) -> int:
         """Run a program once, by BPF_PROG_TEST_RUN (for raw tracepoints since Linux 5.10)."""

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from tracebee.btf import Btf
     from tracebee.host.elfsymbols import Symbol
+    from tracebee.host.functions import KernelFunctions
     from tracebee.host.kallsyms import KernelSymbols
     from tracebee.host.tracefs import TraceFs, TracepointFormat
     from tracebee.host.usdt import UsdtArgument, UsdtProbe
@@ -26,6 +27,8 @@ BTF_PATH = "/sys/kernel/btf/vmlinux"
 INITIAL_PID_NAMESPACE = 0xEFFFFFFC
 """include/uapi/linux/nsfs.h"""
 
+DEBUGFS_PATH = "/sys/kernel/debug"
+KPROBE_BLACKLIST = "kprobes/blacklist"
 TRACEFS_PATHS = ("/sys/kernel/tracing", "/sys/kernel/debug/tracing")
 
 
@@ -46,6 +49,8 @@ class LiveMachine:
         self._tracefs: TraceFs | None = None
         self._tracefs_fd = -1
         self._symbols: KernelSymbols | None = None
+        self._functions: KernelFunctions | None = None
+        self._module_btf: dict[str, Btf | None] = {}
         self._possible: int = 0
         self._online: tuple[int, ...] = ()
         self._files: dict[str, LiveFile] = {}
@@ -90,11 +95,24 @@ class LiveMachine:
                 self._btf = Btf.from_file(path)
         return self._btf
 
-    def kernel_type_id(self, name: str) -> int:
+    def module_btf(self, module: str) -> Btf | None:
+        """The types of a loaded module, which go on where the kernel's end."""
+        if module not in self._module_btf:
+            base = self.btf()
+            path = os.path.join(os.path.dirname(BTF_PATH), module)
+            found = None
+            if base is not None and "/" not in module and os.path.exists(path):
+                from tracebee.btf import Btf
+
+                found = Btf.from_file(path, base)
+            self._module_btf[module] = found
+        return self._module_btf[module]
+
+    def kernel_type_id(self, name: str, module: str = "") -> int:
         """The BTF id of what a program is for or refers to: a function, a variable, a raw tracepoint."""
         from tracebee.btf.types import Func, Typedef, Var
 
-        btf = self.btf()
+        btf = self.module_btf(module) if module else self.btf()
         if btf is None:
             raise NotSupportedError("the kernel's BTF", "", f"there is no {BTF_PATH}")
         kinds = (Typedef,) if name.startswith("btf_trace_") else (Func, Var)
@@ -203,10 +221,37 @@ class LiveMachine:
             self._symbols = KernelSymbols.read()
         return self._symbols
 
+    @property
+    def functions(self) -> KernelFunctions:
+        if self._functions is None:
+            from tracebee.host.functions import KernelFunctions
+
+            listed: str | None = None
+            try:
+                listed = self.tracefs.read_text("available_filter_functions")
+            except (OSError, PermissionRefused):
+                pass  # no function tracer, or not for us: the symbol table stands in
+            self._functions = KernelFunctions(listed or None, _kprobe_blacklist(), lambda: self.symbols)
+        return self._functions
+
     def kernel_functions(self) -> Iterable[tuple[str, str]]:
-        """Module and name of the kernel's functions, by its symbol table."""
-        for name, module in self.symbols.names():
-            yield module or "vmlinux", name
+        return self.functions.all()
+
+    def function_modules(self, name: str, by_kprobe: bool = True) -> list[str]:
+        return self.functions.modules_of(name, by_kprobe=by_kprobe)
+
+    def why_no_function(self, name: str) -> tuple[str, str]:
+        return self.functions.explain(name, self._has_function_type)
+
+    def _has_function_type(self, name: str) -> bool:
+        from tracebee.btf.types import Func
+
+        btf = self.btf()
+        return btf is not None and btf.find(name, Func) is not None
+
+    def function_addresses(self, name: str, module: str) -> list[int]:
+        """The addresses of the functions of a name, in a module ("vmlinux": the kernel itself) or anywhere."""
+        return self.symbols.addresses(name, ("" if module == "vmlinux" else module) if module else None)
 
     def kernel_address(self, symbol: str) -> int | None:
         return self.symbols.find(symbol)
@@ -290,6 +335,29 @@ class LiveFile:
         from tracebee.host.usdt import read_probes
 
         return read_probes(self.elf)
+
+
+def _kprobe_blacklist() -> str:
+    """What kprobes must not be on; empty where debugfs cannot be had (lockdown, no right to mount)."""
+    from tracebee.syscalls.mounts import mount_detached
+
+    try:
+        with open(os.path.join(DEBUGFS_PATH, KPROBE_BLACKLIST), encoding="ascii", errors="replace") as file:
+            return file.read()
+    except OSError:
+        pass
+    try:
+        root = mount_detached("debugfs")
+    except SyscallError:
+        return ""
+    try:
+        fd = os.open(KPROBE_BLACKLIST, os.O_RDONLY | os.O_CLOEXEC, dir_fd=root)
+        with os.fdopen(fd, encoding="ascii", errors="replace") as file:
+            return file.read()
+    except OSError:
+        return ""
+    finally:
+        os.close(root)
 
 
 def _open_tracefs() -> int:

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from tracebee.spec.objects import Schema
     from tracebee.spec.types import Stack
 
+TRACING_ITSELF = ("bpf_prog_", "bpf_trampoline_", "bpf_get_stack")
+"""How the names of functions start that run because a program does."""
+
 LOST_STACK = Frame(0, "[stack lost]")
 
 
@@ -142,6 +145,11 @@ class Names:
             )
         else:
             frames = tuple(self._kernel_frame(address) for address in addresses)
+            # How many innermost frames are the tracing itself differs between kernels.
+            own = 0
+            while own < len(frames) - 1 and frames[own].name.startswith(TRACING_ITSELF):
+                own += 1
+            frames = frames[own:]
         return StackTrace(frames, type_.mode, type_.user)
 
     def _kernel_frame(self, address: int) -> Frame:
@@ -154,11 +162,10 @@ class Names:
 
     def table(self, name: str) -> Callable[[int], str]:
         """The function that names numbers of a kind (tracebee.spec.types.Named)."""
-        return self._probe if name == "probe" else TABLES[name]
-
-    def _probe(self, number: int) -> str:
-        probes = self.schema.probes
-        return probes[number] if 0 <= number < len(probes) else ""
+        rows = {"probe": self.schema.probes, "func": self.schema.functions}.get(name)
+        if rows is None:
+            return TABLES[name]
+        return lambda number: rows[number] if 0 <= number < len(rows) else ""
 
     def user(self, uid: int) -> str:
         from tracebee.host.identity import user_name

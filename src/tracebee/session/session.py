@@ -8,7 +8,7 @@ import signal
 import time
 from typing import TYPE_CHECKING, Any
 
-from tracebee.errors import TargetError
+from tracebee.errors import AttachError, TargetError
 from tracebee.session.actions import Actions
 from tracebee.session.decode import Decoder
 from tracebee.session.drain import Drain
@@ -20,13 +20,14 @@ from tracebee.spec.objects import (
     Globals,
     Iterator,
     Kprobe,
+    KprobeMulti,
     RunOnce,
     Uprobe,
     UprobeMulti,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from tracebee.language.config import Config
     from tracebee.session.actions import Output
@@ -36,6 +37,9 @@ if TYPE_CHECKING:
 
 COALESCE = 0.004
 """Seconds that a reader waits after a batch, so that the next batch is worth its wakeup."""
+
+SKIPPED_SHOWN = 3
+"""Of so many places that could not be attached to the reason is told."""
 
 IDLE = 0.5
 """Seconds after which a session that hears nothing looks whether exit() could not be sent."""
@@ -126,12 +130,26 @@ class Session:
     def attach_all(self) -> None:
         """Attach every probe that does not fire on request."""
         attached = sum(probe.covers for probe in self.spec.probes)
+        skipped: list[tuple[str, str]] = []
+        first: AttachError | None = None
         places = [probe for probe in self.spec.probes if not isinstance(probe.attach, RunOnce)]
         # The kernel runs the newest of the probes on an instruction first (uprobe consumers, kprobe list).
-        newest_first = [probe for probe in places if isinstance(probe.attach, Uprobe | UprobeMulti | Kprobe)]
-        for probe in [probe for probe in places if probe not in newest_first] + newest_first[::-1]:
-            self.backend.attach(probe)
-        self.output.renderer.attached(attached)
+        kinds = Uprobe | UprobeMulti | Kprobe | KprobeMulti
+        newest_first = [probe for probe in places if isinstance(probe.attach, kinds)]
+        for probe in [probe for probe in places if not isinstance(probe.attach, kinds)] + newest_first[::-1]:
+            try:
+                skipped += self.backend.attach(probe)
+            except AttachError as error:
+                # What a wildcard matches need not all be there to be attached to, but some of it.
+                if not probe.optional:
+                    raise
+                skipped.append((probe.name, error.reason))
+                first = first or error
+        if first is not None and len(skipped) == sum(probe.covers for probe in places):
+            raise first
+        if skipped:
+            self.output.warn(describe_skipped(skipped, attached))
+        self.output.renderer.attached(attached - len(skipped))
         self.output.flush()
 
     def _watch_pid(self) -> None:
@@ -303,3 +321,10 @@ class Session:
             self.pump()
         if pending & {signal.SIGINT, signal.SIGTERM}:
             self.finished = True
+
+
+def describe_skipped(skipped: Sequence[tuple[str, str]], total: int) -> str:
+    """The warning about places of wildcards that could not be attached to."""
+    shown = "; ".join(f"{name}: {reason}" for name, reason in skipped[:SKIPPED_SHOWN])
+    more = f"; and {len(skipped) - SKIPPED_SHOWN} more" if len(skipped) > SKIPPED_SHOWN else ""
+    return f"WARNING: {len(skipped)} of {total} probes could not be attached: {shown}{more}"

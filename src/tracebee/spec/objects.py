@@ -59,8 +59,9 @@ class ProgramSpec(Frozen):
     """A program before it is loaded.
 
     `type` and `expected_attach_type` are names of the uapi enums without prefix, such as "RAW_TRACEPOINT"
-    and "TRACE_ITER".  `attach_to` is the kernel function or type whose BTF id the load needs.  Instructions
-    name maps and programs by symbol; the backend binds them.
+    and "TRACE_ITER".  `attach_to` is the kernel function or type whose BTF id the load needs, and
+    `attach_module` the module that has it, empty for the kernel itself.  Instructions name maps and programs by
+    symbol; the backend binds them.
     """
 
     name: str
@@ -69,6 +70,7 @@ class ProgramSpec(Frozen):
     license: str = "GPL"
     expected_attach_type: str = ""
     attach_to: str = ""
+    attach_module: str = ""
     sleepable: bool = False
     func_info: tuple[FuncInfo, ...] = ()
     line_info: tuple[LineInfo, ...] = ()
@@ -183,10 +185,25 @@ class UprobeMulti(Attach):
 
 
 class Kprobe(Attach):
-    """A kernel function plus `offset`, or its return."""
+    """A kernel function plus `offset`, or its return.
+
+    `module` is empty for whatever has the name.  Where `copies` functions share it, it means all of them.
+    """
 
     function: str
     offset: int = 0
+    returns: bool = False
+    module: str = ""
+    copies: int = 1
+
+
+class KprobeMulti(Attach):
+    """Many kernel functions at once, or their returns; each gets its position as the cookie.
+
+    `functions` are places of one function each, without an offset.
+    """
+
+    functions: tuple[Kprobe, ...]
     returns: bool = False
 
 
@@ -201,7 +218,7 @@ class ProbeSpec(Frozen):
 
     `name` is the attach point as the script's `probe` builtin gives it.  `cookie` is what the program reads
     by bpf_get_attach_cookie.  `covers` is how many attach points of the script this one attachment stands
-    for.
+    for.  An `optional` one came from a wildcard: where it cannot be attached to, that is told and no more.
     """
 
     name: str
@@ -209,11 +226,13 @@ class ProbeSpec(Frozen):
     attach: Attach
     cookie: int = 0
     covers: int = 1
+    optional: bool = False
 
 
 class Schema(Frozen):
     """How to read what the programs of a script write.
 
+    `probes` are the attach points by number, `functions` what `func` gives at each of them.
     `names_users` says that addresses of processes are to be named, which has to be prepared for while the
     processes live; with `demangles` C++ names are made readable.
     """
@@ -222,6 +241,7 @@ class Schema(Frozen):
     maps: tuple[MapInfo, ...] = ()
     strings: tuple[str, ...] = ()
     probes: tuple[str, ...] = ()
+    functions: tuple[str, ...] = ()
     names_users: bool = False
     demangles: bool = True
 

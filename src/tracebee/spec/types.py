@@ -499,7 +499,7 @@ class CgroupPath(Type):
 
 
 class Named(Type):
-    """A number that is shown by a table: `table` is one of "strerror", "signal", "syscall", "probe"; u64.
+    """A number that is shown by a table: `table` is one of "strerror", "signal", "syscall", "probe", "func"; u64.
 
     The text is looked up in user space, so that it costs a number in the kernel.
     """

@@ -534,6 +534,17 @@ BPF_LINK_INFO = {
 """struct bpf_link_info: offset and size in bytes."""
 
 BPF_LINK_INFO_SIZE = 64
+BPF_BTF_INFO = {
+    "btf": (0, 8),
+    "btf_size": (8, 4),
+    "id": (12, 4),
+    "name": (16, 8),
+    "name_len": (24, 4),
+    "kernel_btf": (28, 4),
+}
+"""struct bpf_btf_info: offset and size in bytes."""
+
+BPF_BTF_INFO_SIZE = 32
 PERF_EVENT_ATTR = {
     "type": (0, 4),
     "size": (4, 4),

@@ -8,12 +8,17 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import struct
 import sys
-from typing import NamedTuple
+from itertools import accumulate
+from typing import TYPE_CHECKING, NamedTuple
 
 from tracebee.errors import SyscallError
 from tracebee.syscalls import _uapi as uapi
 from tracebee.syscalls.raw import address, buffer, checked, empty_buffer, number_of, syscall, write
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 Layout = dict[str, tuple[int, int]]
 
@@ -203,6 +208,7 @@ def prog_load(
     name: str = "",
     expected_attach_type: str = "",
     attach_btf_id: int = 0,
+    attach_btf_fd: int = 0,
     flags: int = 0,
     btf_fd: int = 0,
     func_info: bytes = b"",
@@ -227,7 +233,8 @@ def prog_load(
     if expected_attach_type:
         attr.set(expected_attach_type=uapi.BPF_ATTACH_TYPE[expected_attach_type])
     if attach_btf_id:
-        attr.set(attach_btf_id=attach_btf_id)
+        # The ids are those of the kernel itself, or of the module whose BTF the descriptor is.
+        attr.set(attach_btf_id=attach_btf_id, attach_btf_obj_fd=attach_btf_fd)
     attr.memory("insns", code)
     attr.memory("license", license.encode() + b"\0")
     if btf_fd and func_info:
@@ -303,6 +310,38 @@ def link_create(
     return checked("bpf(BPF_LINK_CREATE)", attr.call("LINK_CREATE"), attach_type)
 
 
+KPROBE_MULTI_RETURN = 1
+
+
+def link_kprobes(
+    prog_fd: int,
+    cookies: Sequence[int],
+    *,
+    names: Sequence[str] = (),
+    addresses: Sequence[int] = (),
+    returns: bool = False,
+    attach_type: str = "TRACE_KPROBE_MULTI",
+) -> int:
+    """BPF_LINK_CREATE on many kernel functions, by name or by address, with a cookie each (Linux 5.18)."""
+    attr = Attr(uapi.ATTR_LINK_CREATE).set(
+        prog_fd=prog_fd,
+        attach_type=uapi.BPF_ATTACH_TYPE[attach_type],
+        kprobe_multi_cnt=len(cookies),
+        kprobe_multi_flags=KPROBE_MULTI_RETURN if returns else 0,
+    )
+    if names:
+        texts = [name.encode() + b"\0" for name in names]
+        area = buffer(b"".join(texts))
+        attr.kept.append(area)
+        starts = list(accumulate(map(len, texts), initial=address(area)))
+        attr.memory("kprobe_multi_syms", struct.pack(f"={len(texts)}Q", *starts[:-1]))
+    else:
+        attr.memory("kprobe_multi_addrs", struct.pack(f"={len(addresses)}Q", *addresses))
+    attr.memory("kprobe_multi_cookies", struct.pack(f"={len(cookies)}Q", *cookies))
+    attr.size = max(attr.size, 16)
+    return checked("bpf(BPF_LINK_CREATE)", attr.call("LINK_CREATE"), attach_type)
+
+
 def iter_create(link_fd: int) -> int:
     """BPF_ITER_CREATE: a descriptor whose reads run the iterator."""
     attr = Attr(uapi.ATTR_ITER_CREATE).set(link_fd=link_fd)
@@ -325,6 +364,43 @@ def info_field(info: bytes, layout: Layout, field: str) -> int:
     """A number out of what object_info returned; 0 where the kernel's structure is shorter."""
     offset, size = layout[field]
     return int.from_bytes(info[offset : offset + size], sys.byteorder)
+
+
+def module_btf_fd(module: str) -> int:
+    """A descriptor of the BTF of a loaded module, or -1 if the kernel has none (Linux 5.11)."""
+    last = 0
+    while True:
+        attr = Attr(uapi.ATTR_GET_ID).set(start_id=last)
+        attr.size = 12
+        if attr.call("BTF_GET_NEXT_ID") < 0:
+            return -1
+        last = attr.get("next_id")
+        attr = Attr(uapi.ATTR_GET_ID).set(start_id=last)
+        attr.size = 12
+        fd = attr.call("BTF_GET_FD_BY_ID")
+        if fd == -errno.ENOENT:
+            continue  # it went meanwhile
+        checked("bpf(BPF_BTF_GET_FD_BY_ID)", fd)
+        try:
+            if _btf_name(fd) == module:
+                fd, found = -1, fd
+                return found
+        finally:
+            if fd >= 0:
+                os.close(fd)
+
+
+def _btf_name(fd: int) -> str:
+    """The name of a kernel BTF object, empty for one that a process has loaded."""
+    name = empty_buffer(256)
+    info = empty_buffer(uapi.BPF_BTF_INFO_SIZE)
+    for field, value in (("name", address(name)), ("name_len", 256)):
+        offset, size = uapi.BPF_BTF_INFO[field]
+        write(info, offset, value.to_bytes(size, sys.byteorder))
+    attr = Attr(uapi.ATTR_INFO).set(bpf_fd=fd, info_len=uapi.BPF_BTF_INFO_SIZE)
+    attr.memory("info", info)
+    checked("bpf(BPF_OBJ_GET_INFO_BY_FD)", attr.call("OBJ_GET_INFO_BY_FD"))
+    return name.value.decode("utf-8", "replace")
 
 
 def enable_stats(kind: int = 0) -> int:

@@ -42,6 +42,7 @@ NEW = frozenset(
         "hash_on_demand",
         "isa_v4",
         "kprobe",
+        "kprobe_multi",
         "ktime_get_boot_ns",
         "ktime_get_tai_ns",
         "map_lookup_percpu_elem",
@@ -286,6 +287,15 @@ class FakeMachine:
 
     def kernel_functions(self) -> list[tuple[str, str]]:
         return [("vmlinux", "vfs_read"), ("vmlinux", "vfs_write"), ("ext4", "ext4_sync")]
+
+    def function_modules(self, name: str, by_kprobe: bool = True) -> list[str]:
+        return [module for module, one in self.kernel_functions() if one == name]
+
+    def why_no_function(self, name: str) -> tuple[str, str]:
+        return f"there is no {name}", f"the nearest is not {name}"
+
+    def module_btf(self, module: str) -> Btf | None:
+        return None
 
     def kernel_address(self, symbol: str) -> int | None:
         return {"vfs_read": 0xFFFFFFFF81000000}.get(symbol)

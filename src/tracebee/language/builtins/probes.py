@@ -62,12 +62,19 @@ class Func(Builtin):
         if not unit.points[0].function:
             infer.error(f"The func builtin can not be used with '{unit.kind.name}' probes", call.span)
             return VOID
-        return Str(len(unit.points[0].function.encode()) + 1)
+        names = {point.function for point in unit.points}
+        capacity = max(len(name.encode()) for name in names) + 1
+        return Str(capacity) if len(names) == 1 else Named("func", capacity)
+
+    def store(self, low: Lowering, call: tree.Call, to: Address) -> None:
+        """The number of the point: units have several functions only where they can tell points apart."""
+        low.build.names_functions = True
+        number = low.unit.kind.load_probe_id(low)
+        low.store(to, low.alu("+", number, low.unit.first_probe_id), 8)
 
     def text(self, low: Lowering, call: tree.Call, to: Address, room: int) -> Operand:
         from tracebee.language.lower import memory
 
-        # Units are made so that all their points have the same function where it is asked for.
         data = low.unit.points[0].function.encode() + b"\0"
         memory.store_bytes(low, to, data)
         return len(data) - 1

@@ -45,6 +45,7 @@ def generate_object(compilation: Compilation) -> None:
     for unit in compilation.units:
         unit.first_probe_id = len(build.probe_names)
         build.probe_names += [point.name for point in unit.points]
+        build.function_names += [point.function for point in unit.points]
         lowered.append((unit, lower_unit(unit, build, STACK_BUDGETS[0])))
     debug = DebugInfo()
     programs = []
@@ -59,6 +60,7 @@ def generate_object(compilation: Compilation) -> None:
         build.map_infos(),
         tuple(build.strings),
         tuple(build.probe_names),
+        tuple(build.function_names) if build.names_functions else (),
         names_users=compilation.context.uses_user_symbols,
         demangles=compilation.config.flag("cpp_demangle"),
     )
@@ -114,6 +116,7 @@ def finish(
         compilation.config.text("license"),
         unit.kind.attach_type(unit),
         unit.kind.attach_to(unit),
+        unit.kind.attach_module(unit),
         func_info=func_info,
         line_info=line_info,
     )

@@ -86,6 +86,8 @@ class Build:
         self.events: list[Event] = []
         self.strings: dict[str, int] = {}
         self.probe_names: list[str] = []
+        self.function_names: list[str] = []
+        self.names_functions = False
         self.rodata = bytearray()
         self.constants: dict[bytes, int] = {}
         self.zero_bytes = 0

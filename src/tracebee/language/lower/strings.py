@@ -53,11 +53,20 @@ def constant_text(low: Lowering, node: tree.Expression) -> bytes | None:
         return node.value.partition(b"\0")[0]
     if isinstance(node, tree.Block) and not node.statements and node.value is not None:
         return constant_text(low, node.value)
-    if isinstance(node, tree.Call) and isinstance(node.type, Named) and node.type.table == "probe":
-        names = low.unit.points
+    if isinstance(node, tree.Call) and isinstance(node.type, Named) and node.type.table in OF_POINTS:
+        names = names_of_points(low, node.type.table)
         if len(names) == 1:
-            return names[0].name.encode()
+            return names[0].encode()
     return None
+
+
+OF_POINTS = ("probe", "func")
+"""Tables that have a row for each point of the script."""
+
+
+def names_of_points(low: Lowering, table: str) -> list[str]:
+    """The rows of the unit's points."""
+    return [point.name if table == "probe" else point.function for point in low.unit.points]
 
 
 def store(low: Lowering, node: tree.Expression, type_: Str, to: Address) -> None:
@@ -177,12 +186,14 @@ def read_string(
 def named_text(low: Lowering, node: tree.Expression) -> Text:
     """The text of a number that names something, from a table in read-only memory."""
     assert isinstance(node.type, Named)
-    if node.type.table == "probe":
+    if node.type.table in OF_POINTS:
         if not isinstance(node, tree.Call):
             low.context.diagnostics.fail(
-                "a kept probe name can only be printed or be a key", node.span, "compare `probe` itself"
+                f"a kept {node.type.table} name can only be printed or be a key",
+                node.span,
+                f"compare `{node.type.table}` itself",
             )
-        names = [point.name for point in low.unit.points]
+        names = names_of_points(low, node.type.table)
         index = low.unit.kind.load_probe_id(low)
     else:
         names = list(low.machine.names_by_number(node.type.table))

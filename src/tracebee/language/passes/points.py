@@ -229,9 +229,11 @@ def group(
         unit.probe = tree.clone(probe)
     for unit in units:
         unit.context = context
-        unit.multi_links = len(unit.points) > 1 and context.machine.feature("uprobe_multi")
+        multi = unit.kind.multi_feature
+        unit.multi_links = bool(multi) and len(unit.points) > 1 and context.machine.feature(multi)
         if uses.arguments:
             unit.arguments = unit.kind.arguments(unit.points[0], context)
+        unit.kind.check(unit, context)
     return units
 
 

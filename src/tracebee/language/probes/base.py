@@ -31,7 +31,7 @@ class Point(Frozen):
 
     `name` is what the `probe` builtin gives, `function` what `func` gives (empty: not a function).  `facts`
     is whatever the kind wants to remember of it, a comparable value.  `refusal` is the message and the hint
-    for a place that exists but cannot be traced here.
+    for a place that exists but cannot be traced here.  An `optional` one came from a wildcard.
     """
 
     name: str
@@ -39,6 +39,7 @@ class Point(Frozen):
     function: str = ""
     facts: Any = None
     refusal: tuple[str, str] = ("", "")
+    optional: bool = False
 
 
 class Expansion(Mutable):
@@ -94,6 +95,9 @@ class ProbeKind:
 
     filters_by_program = False
     """Whether the place is not a process's, or more than that process's, so that ``-p`` is a test in front."""
+
+    multi_feature = ""
+    """The feature by which one link can hold many points, or empty."""
 
     one_program_each = False
     """Whether every point needs a program of its own."""
@@ -162,8 +166,8 @@ class ProbeKind:
     def no_arguments_reason(self, unit: Unit) -> tuple[str, str]:
         """Message and hint for a script that uses `args` where there is none."""
         return (
-            "The args builtin can only be used with tracepoint, rawtracepoint, fentry/fexit, and uprobe probes "
-            f"({'special' if isinstance(unit.points[0].attach, RunOnce) else self.name} used here)",
+            "The args builtin can only be used with tracepoint, rawtracepoint, fentry/fexit, kprobe, and uprobe "
+            f"probes ({'special' if isinstance(unit.points[0].attach, RunOnce) else self.name} used here)",
             "",
         )
 
@@ -194,12 +198,20 @@ class ProbeKind:
     def probes(self, unit: Unit) -> list[ProbeSpec]:
         """What has to be attached for a unit, in order."""
         return [
-            ProbeSpec(point.name, unit.name, point.attach, number) for number, point in enumerate(unit.points)
+            ProbeSpec(point.name, unit.name, point.attach, number, optional=point.optional)
+            for number, point in enumerate(unit.points)
         ]
 
     def attach_to(self, unit: Unit) -> str:
         """The kernel function or type that loading the program needs, or an empty string."""
         return ""
+
+    def attach_module(self, unit: Unit) -> str:
+        """The module that has what `attach_to` names; empty for the kernel itself."""
+        return ""
+
+    def check(self, unit: Unit, context: Expansion) -> None:
+        """Warn of what a probe's body says that cannot be meant."""
 
     # --- code
 

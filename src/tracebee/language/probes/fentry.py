@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
-from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 from tracebee.language.ir import Address
-from tracebee.language.probes.base import Expansion, Point, ProbeKind, Unit, Uses, no_match
+from tracebee.language.probes.base import Expansion, Point, ProbeKind, Unit, Uses
+from tracebee.language.probes.functions import (
+    CORE,
+    Function,
+    Prototype,
+    describe_prototype,
+    find_functions,
+    from_register,
+    listed_functions,
+    load_wrapped,
+    module_types,
+    prototype_of,
+    syscall_arguments,
+    wrapper_of,
+)
 from tracebee.language.probes.tracepoint import is_pattern
 from tracebee.spec.objects import Trampoline
 from tracebee.spec.types import UINT64, Field, Struct, Type, Void
@@ -14,8 +27,15 @@ from tracebee.spec.types import UINT64, Field, Struct, Type, Void
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from tracebee.language.ir import Operand
     from tracebee.language.lower.lowering import Lowering
     from tracebee.language.source import Span
+
+MOST_ARGUMENTS = 12
+"""MAX_BPF_FUNC_ARGS in the kernel's include/linux/bpf.h; processors may allow fewer."""
+
+CALL_ARGUMENT = -1
+"""`Field.bits` of an argument of a system call, out of the registers that its wrapper is given."""
 
 
 class FentryKind(ProbeKind):
@@ -28,6 +48,9 @@ class FentryKind(ProbeKind):
     space = "kernel"
     returns = False
     one_program_each = True
+    skipped_frames = 2
+    """The program's own and the trampoline's."""
+
 
     def expand(self, parts: list[str], span: Span, context: Expansion) -> list[Point]:
         error = context.diagnostics.error
@@ -37,97 +60,146 @@ class FentryKind(ProbeKind):
         if context.types.btf is None:
             error(f"{self.name} needs the kernel's BTF, which cannot be read here", span)
             return []
-        module = parts[0] if len(parts) == 2 else "*"
-        function = parts[-1]
-        names = self._names(context, function) if fnmatchcase("vmlinux", module) else []
-        if not names:
-            no_match(self, ":".join(parts), span, context)
-            return []
+        functions = find_functions(self, parts, span, context)
+        optional = is_pattern(":".join(parts))
+        fitting = [one for one in functions if self._why_not(one, context) == ""]
+        if functions and not fitting:
+            self._report(functions[0], parts, span, context)
         refusal = ("", "")
-        if not context.machine.feature("fentry"):
+        if fitting and not context.machine.feature("fentry"):
             refusal = (
                 f"{self.name} is not possible here: this kernel refuses fentry and fexit programs (BPF_PROG_LOAD "
                 "gives EPERM, with an empty verifier log, to root as well)",
                 "tracepoints and raw tracepoints work: try tracebee -l 'tracepoint:*'",
             )
         return [
-            Point(f"{self.name}:vmlinux:{name}", Trampoline(), name, name, refusal=refusal) for name in names
+            Point(
+                f"{self.name}:{one.module}:{one.name}",
+                Trampoline(),
+                one.name,
+                one,
+                refusal,
+                optional=optional,
+            )
+            for one in fitting
         ]
 
-    def _names(self, context: Expansion, function: str) -> list[str]:
-        from tracebee.btf.types import Func
+    def _why_not(self, function: Function, context: Expansion) -> str:
+        """Why a function that can be hooked has no place for a trampoline; empty if it has."""
+        prototype = prototype_of(function, context)
+        if prototype is None:
+            return "its type is not in the BTF of the kernel or of its module"
+        if prototype.is_variadic:
+            return "it takes a variable number of arguments"
+        if prototype.is_wide or prototype.slots > MOST_ARGUMENTS:
+            return "its arguments are more than a trampoline can pass on"
+        return ""
 
-        btf = context.types.btf
-        assert btf is not None
-        if not is_pattern(function):
-            return [function] if btf.find(function, Func) is not None else []
-        return sorted({name for _, name in btf.names_of_kind(Func) if fnmatchcase(name, function)})
+    def _report(self, function: Function, parts: list[str], span: Span, context: Expansion) -> None:
+        mode = context.config.text("missing_probes")
+        message = f"No matches for {self.name} {':'.join(parts)}"
+        if not is_pattern(":".join(parts)):
+            message += f": {self._why_not(function, context)}"
+        if mode == "error":
+            instead = "kretprobe" if self.returns else "kprobe"
+            context.diagnostics.error(message, span, f"{instead}:{function.name} needs no type")
+        elif mode == "warn":
+            context.diagnostics.warning(f"{message}. Skipping.", span)
 
     def listed(self, pattern: str, context: Expansion) -> Iterable[str]:
-        btf = context.types.btf
-        if btf is None:
+        if context.types.btf is None:
             return
+        # Patterns without a module are allowed, names come with one.
+        word, _, rest = pattern.partition(":")
+        full = pattern if ":" in rest else f"{word}:*:{rest}"
         from tracebee.btf.types import Func
 
-        for _, name in btf.names_of_kind(Func):
-            full = f"{self.name}:vmlinux:{name}"
-            if fnmatchcase(full, pattern) or fnmatchcase(f"{self.name}:{name}", pattern):
-                yield full
+        typed: dict[str, set[str]] = {}
+        for name in listed_functions(self.name, full, context):
+            _, module, function = name.split(":", 2)
+            if module not in typed:
+                types = module_types(module, context)
+                btf = types.btf if types is not None else None
+                own = module not in ("", CORE)
+                typed[module] = set() if btf is None else {one for _, one in btf.names_of_kind(Func, own=own)}
+            if function in typed[module]:
+                yield name
 
     def describe_arguments(self, name: str, context: Expansion) -> Iterable[tuple[str, str]]:
-        btf = context.types.btf
-        if btf is None:
-            return
-        from tracebee.btf.format import function_params, return_type
-        from tracebee.btf.types import Func
-
-        function = btf.find(name.rpartition(":")[2], Func)
-        if function is None:
-            return
-        yield from function_params(btf, function)
-        if self.returns:
-            yield return_type(btf, function), "retval"
+        _, module, function = name.split(":", 2)
+        found = list(describe_prototype(module, function, context, self.returns))
+        yield from found[: len(found) - self.returns]
+        wrapper = wrapper_of(function, context.machine.arch)
+        if wrapper is not None:
+            yield from ((one.c_type, one.name) for one in syscall_arguments(wrapper, context))
+        yield from found[len(found) - self.returns :]
 
     def signature(self, point: Point, uses: Uses, context: Expansion) -> object:
         return point.name
 
     def attach_to(self, unit: Unit) -> str:
-        return str(unit.points[0].facts)
+        function = unit.points[0].facts
+        assert isinstance(function, Function)
+        return function.name
+
+    def attach_module(self, unit: Unit) -> str:
+        function = unit.points[0].facts
+        assert isinstance(function, Function)
+        return "" if function.module == CORE else function.module
+
+    # --- arguments
 
     def arguments(self, point: Point, context: Expansion) -> Struct | None:
-        fields, _ = self._prototype(point, context)
-        return Struct(
-            "struct", f"args of {point.facts}", 8 * len(fields), 8, ("function", point.facts), lambda: fields
-        )
+        """What BTF says and, of the wrapper of a system call, what the call takes as well."""
+        fields = [
+            Field(one.name, one.type, 8 * one.slot) for one in self._prototype(point, context).parameters
+        ]
+        wrapper = wrapper_of(point.function, context.machine.arch)
+        if wrapper is not None:
+            taken = {field.name for field in fields}
+            fields += [
+                Field(one.name, one.type, position, CALL_ARGUMENT)
+                for position, one in enumerate(syscall_arguments(wrapper, context))
+                if one.name not in taken
+            ]
+        found = tuple(fields)
+        size = 8 * len(found)
+        origin = ("function", point.facts.module, point.facts.name)
+        return Struct("struct", f"args of {point.function}", size, 8, origin, lambda: found)
 
-    def _prototype(self, point: Point, context: Expansion) -> tuple[tuple[Field, ...], Type]:
-        from tracebee.btf.types import Func, FuncProto
+    def arguments_value(self, arguments: Struct) -> Struct:
+        fields, end = [], 0
+        for field in arguments.fields:
+            fields.append(Field(field.name, field.type, end))
+            end += max(8, -(-field.type.size // 8) * 8)
+        origin = (arguments.origin, "value")
+        return Struct("struct", arguments.name, end, 8, origin, lambda: tuple(fields))
 
-        btf = context.types.btf
-        assert btf is not None
-        function = btf.find(str(point.facts), Func)
-        assert function is not None
-        found = btf.type(function)
-        assert isinstance(found, Func)
-        prototype = btf.type(found.type_id)
-        assert isinstance(prototype, FuncProto)
-        fields = tuple(
-            Field(parameter.name, context.types.from_btf(parameter.type_id), 8 * position)
-            for position, parameter in enumerate(prototype.params)
-            if parameter.type_id
-        )
-        return fields, context.types.from_btf(prototype.return_type_id)
+    def no_member_reason(self, unit: Unit, name: str) -> str:
+        return f"Can't find function parameter {name}"
+
+    def _prototype(self, point: Point, context: Expansion) -> Prototype:
+        found = prototype_of(point.facts, context)
+        assert found is not None
+        return found
 
     def member_value(self, low: Lowering, member: str) -> Any:
-        from tracebee.language.lower.expressions import narrowed
-
         type_ = low.unit.arguments
         assert type_ is not None
         field = type_.find(member)
         assert field is not None
         if not field.type.is_scalar:
             return None
-        return narrowed(low, low.load(Address(low.ctx(), field.offset), 8), UINT64, field.type)
+        return from_register(low, self._eight_bytes(low, field, 0), field.type)
+
+    def _eight_bytes(self, low: Lowering, field: Field, index: int) -> Operand:
+        if field.bits == CALL_ARGUMENT:
+            wrapper = wrapper_of(low.unit.points[0].function, low.machine.arch)
+            assert wrapper is not None
+            one = syscall_arguments(wrapper, low.context)[field.offset]
+            regs = low.register(low.fact("pt_regs", lambda: low.load(Address(low.ctx(), 0), 8)))
+            return low.fact(f"call {field.offset}", lambda: load_wrapped(low, regs, one, is_direct=True))
+        return low.load(Address(low.ctx(), field.offset + 8 * index), 8)
 
     def load_member(self, low: Lowering, member: str) -> Any:
         from tracebee.language.lower.places import Place
@@ -136,8 +208,10 @@ class FentryKind(ProbeKind):
         assert type_ is not None
         field = type_.find(member)
         assert field is not None
-        slot = low.memory(8, on_stack=True)
-        low.store(slot, low.load(Address(low.ctx(), field.offset), 8), 8)
+        pieces = max(1, -(-field.type.size // 8))
+        slot = low.memory(8 * pieces, on_stack=True)
+        for index in range(pieces):
+            low.store(slot.plus(8 * index), self._eight_bytes(low, field, index), 8)
         return Place(slot, field.type)
 
 
@@ -151,11 +225,9 @@ class FexitKind(FentryKind):
     def return_type(self, unit: Unit) -> Type | None:
         if unit.context is None:
             return UINT64
-        _, type_ = self._prototype(unit.points[0], unit.context)
+        type_ = self._prototype(unit.points[0], unit.context).result
         return UINT64 if isinstance(type_, Void) else type_
 
     def load_return(self, low: Lowering) -> Any:
-        fields, type_ = self._prototype(low.unit.points[0], low.context)
-        from tracebee.language.lower.expressions import narrowed
-
-        return narrowed(low, low.load(Address(low.ctx(), 8 * len(fields)), 8), UINT64, type_)
+        prototype = self._prototype(low.unit.points[0], low.context)
+        return from_register(low, low.load(Address(low.ctx(), 8 * prototype.slots), 8), prototype.result)

@@ -34,6 +34,7 @@ class UprobeKind(RegisterKind):
     space = "user"
     string_space = "user"
     is_preemptible = True
+    multi_feature = "uprobe_multi"
     describes_arguments = True
     """Whether debug information tells the arguments where the probe is."""
 
