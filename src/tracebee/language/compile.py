@@ -187,8 +187,13 @@ def expand_probes(compilation: Compilation) -> None:
 
 def bind_scopes(compilation: Compilation) -> None:
     """Give variables their scopes."""
+    feature = compilation.context.machine.feature
+
+    def loops_are_functions() -> bool:
+        return not feature("may_goto") and feature("loop")
+
     for unit in compilation.units:
-        bind_variables(unit.probe, compilation.diagnostics)
+        bind_variables(unit.probe, compilation.diagnostics, loops_are_functions)
 
 
 def infer_types(compilation: Compilation) -> None:

@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 
 BOOL = Bool()
 
+PLAIN_ROUNDS = 32
+"""Loops of up to so many rounds, those around them counted in, the verifier walks through one by one."""
+
 
 def literal_type(value: int) -> Int:
     """The smallest signed type that holds a constant; uint64 beyond them."""

@@ -293,8 +293,18 @@ class Let(Statement):
     value: Expression | None
 
 
-class While(Statement):
-    """``while (condition) { }``."""
+class LongLoop(Statement):
+    """A loop that may be long; scope analysis sets `as_function` where its rounds are to be calls of a function."""
+
+    __slots__ = ("as_function",)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.as_function = False
+
+
+class While(LongLoop):
+    """``while (condition) { }``"""
 
     condition: Expression
     body: Block
@@ -315,8 +325,8 @@ class ForMap(Statement):
     body: Block
 
 
-class ForRange(Statement):
-    """``for ($i : first..last) { }``, `last` excluded."""
+class ForRange(LongLoop):
+    """``for ($i : first..last) { }``, `last` excluded"""
 
     variable: Variable
     first: Expression

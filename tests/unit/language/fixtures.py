@@ -43,6 +43,7 @@ NEW = frozenset(
         "isa_v4",
         "kprobe",
         "kprobe_multi",
+        "loop",
         "ktime_get_boot_ns",
         "ktime_get_tai_ns",
         "map_lookup_percpu_elem",

@@ -54,7 +54,7 @@ SCRIPTS = {
 }
 
 
-MAP_LOOP = "needs the helper for_each_map_elem (Linux 5.13)"
+MAP_LOOP = "needs the helper for_each_map_elem (since Linux 5.13)"
 REFUSED = {
     ("maps", "old"): MAP_LOOP,
     ("maps", "bare"): MAP_LOOP,

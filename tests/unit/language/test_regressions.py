@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
 from tracebee.insn import opcodes as op
 from tracebee.insn.codec import MapValue
+from tracebee.insn.helpers import helper_id
 from tracebee.language.probes.base import Point
 from tracebee.language.probes.tracepoint import TracepointKind, TypedSyscallEnter
 from tracebee.language.probes.uprobe import UprobeKind
 from tracebee.spec.objects import GLOBALS_MAP, Globals, Tracepoint
 
-from .fixtures import MACHINES, build, hint, messages, program_of, spec_of, typed
+from .fixtures import MACHINES, NEW, FakeMachine, build, hint, messages, program_of, spec_of, typed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from tracebee.insn import Insn
 
 
 @pytest.mark.parametrize(
@@ -101,6 +109,8 @@ def test_args_of_many_system_calls_are_laid_out_like_those_of_one() -> None:
 
 
 MAY_GOTO = op.BPF_JMP | op.BPF_JCOND
+CALL = op.BPF_JMP | op.BPF_CALL
+HELPER_LOOP = helper_id("loop")
 LONG_LOOPS = (
     "for ($i : 0..1000000) { @++ }",
     "$n = 70; for ($i : 0..$n) { @++ }",
@@ -129,6 +139,26 @@ def test_a_long_loop_is_one_round_to_the_verifier(script: str) -> None:
 )
 def test_a_short_loop_has_no_guard(script: str) -> None:
     assert forgets(script, "new") == 0
+
+
+@pytest.mark.parametrize("script", LONG_LOOPS)
+def test_without_may_goto_a_long_loop_is_a_function(script: str) -> None:
+    """Linux 5.17 to 6.8: the helper loop calls the body, which reaches the variables around it in memory."""
+    machine = FakeMachine(features=NEW - {"may_goto"})
+    program = program_of(f"begin {{ {script} }}", machine)
+    assert calls_of(program.insns).count(HELPER_LOOP) == 1
+    assert not any(insn.code == MAY_GOTO for insn in program.insns)
+
+
+def test_short_loops_and_unrolled_ones_stay_in_line() -> None:
+    machine = FakeMachine(features=NEW - {"may_goto"})
+    for script in ("for ($i : 0..32) { @++ }", "unroll (50) { @++ }"):
+        assert HELPER_LOOP not in calls_of(program_of(f"begin {{ {script} }}", machine).insns)
+
+
+def calls_of(insns: Iterable[Insn]) -> list[int]:
+    """The numbers of the helpers that are called."""
+    return [insn.imm for insn in insns if insn.code == CALL and insn.src == 0]
 
 
 def test_the_zero_of_long_loops_stays_clear_of_the_other_globals() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from tracebee.language import tree
@@ -19,13 +20,13 @@ from tracebee.language.ir import (
     Return,
 )
 from tracebee.language.lower import events, expressions, maps, memory, places
-from tracebee.language.lower.lowering import Activation, Loop
-from tracebee.language.rules import is_integer, is_signed
+from tracebee.language.lower.lowering import Loop
+from tracebee.language.rules import PLAIN_ROUNDS, is_integer, is_signed
 from tracebee.spec.objects import GLOBALS_MAP, Globals
 from tracebee.spec.types import INT64, UINT64, Aggregation, Int, Pointer, Tuple, Void
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from tracebee.language.ir import Operand
     from tracebee.language.lower.build import MapPlan
@@ -34,8 +35,8 @@ if TYPE_CHECKING:
 
 SCALAR_HOME = 8
 
-PLAIN_ROUNDS = 32
-"""Loops of up to so many rounds, those around them counted in, the verifier walks through; see `forget_values`."""
+MOST_ROUNDS = 1 << 23
+"""BPF_MAX_LOOPS, include/linux/bpf_verifier.h"""
 
 
 def statement(low: Lowering, node: tree.Statement) -> None:
@@ -251,6 +252,9 @@ def unroll(low: Lowering, node: tree.Unroll) -> None:
 
 
 def while_loop(low: Lowering, node: tree.While) -> None:
+    if node.as_function:
+        while_function(low, node)
+        return
     again, leave, cut = low.label("while"), low.label("endwhile"), low.label("cut")
     guarded = not _is_plain(low, PLAIN_ROUNDS + 1)
     if guarded:
@@ -265,6 +269,25 @@ def while_loop(low: Lowering, node: tree.While) -> None:
         low.here.loops.pop()
     low.jump(again)
     end_loop(low, node, cut if guarded else "", leave)
+
+
+def while_function(low: Lowering, node: tree.While) -> None:
+    """A loop before may_goto (Linux 6.9): its body becomes a function that the helper loop calls (Linux 5.17)."""
+    with callback(low, node.body, ("index", "frame")) as body:
+        forget_values(low, node)
+        leave = low.label("endwhile")
+        with low.temporaries(), low.branch_scope():
+            expressions.condition(low, node.condition, leave)
+            block(low, node.body)
+        low.add(Return(None, 0))
+        low.place_label(leave)
+        low.add(Return(None, 1))
+    rounds = low.call("loop", MOST_ROUNDS, FunctionHandle(body.name), Address(FRAME, 0), 0)
+    leave_if_returned(low, node.body)
+    leave = low.label("endwhile")
+    low.branch("<", rounds, MOST_ROUNDS, leave)
+    warn_of_cut(low, node)
+    low.place_label(leave)
 
 
 def _is_plain(low: Lowering, rounds: int) -> bool:
@@ -318,12 +341,19 @@ def end_loop(low: Lowering, node: tree.Node, cut: str, leave: str) -> None:
     """Behind a loop: a loop that the kernel cuts short is told of."""
     if cut:
         low.place_label(cut)
-        with low.branch_scope():
-            events.report_warning(low, "The kernel ended a loop that ran for too long.", node.span)
+        warn_of_cut(low, node)
     low.place_label(leave)
 
 
+def warn_of_cut(low: Lowering, node: tree.Node) -> None:
+    with low.branch_scope():
+        events.report_warning(low, "The kernel ended a loop that ran for too long.", node.span)
+
+
 def for_range(low: Lowering, node: tree.ForRange) -> None:
+    if node.as_function:
+        range_function(low, node)
+        return
     first, last = expressions.number(low, node.first), expressions.number(low, node.last)
     rounds = last - first if isinstance(first, int) and isinstance(last, int) else PLAIN_ROUNDS + 1
     plain = _is_plain(low, rounds)
@@ -352,70 +382,115 @@ def for_range(low: Lowering, node: tree.ForRange) -> None:
     end_loop(low, node, "" if plain else cut, leave)
 
 
+def range_function(low: Lowering, node: tree.ForRange) -> None:
+    """See `while_function`."""
+    first, last = expressions.number(low, node.first), expressions.number(low, node.last)
+    level = low.here.level
+    start = low.kept_memory(8, on_stack=True)
+    low.store(start, first, 8)
+    wanted = low.move(low.alu("-", last, first))
+    leave, few = low.label("endfor"), low.label("few")
+    low.branch("s<=", wanted, 0, leave)
+    rounds = low.move(wanted)
+    low.branch("<=", rounds, MOST_ROUNDS, few)
+    low.set(rounds, MOST_ROUNDS)
+    low.place_label(few)
+    with callback(low, node.body, ("index", "frame")) as body:
+        forget_values(low, node)
+        home = declare(low, node.variable.binding)
+        number = low.alu("+", low.load(low.outer_address(start, level), 8), body.parameters[0])
+        if isinstance(home, Reg):
+            low.set(home, number)
+        else:
+            low.store(home, number, 8)
+        with low.temporaries():
+            block(low, node.body)
+        low.add(Return(None, 0))
+    low.call("loop", rounds, FunctionHandle(body.name), Address(FRAME, 0), 0)
+    leave_if_returned(low, node.body)
+    low.branch("s<=", wanted, MOST_ROUNDS, leave)
+    warn_of_cut(low, node)
+    low.place_label(leave)
+
+
 def for_map(low: Lowering, node: tree.ForMap) -> None:
     """The body becomes a function that the kernel calls for each element (Linux 5.13)."""
     if not low.machine.feature("for_each_map_elem"):
         low.context.diagnostics.fail(
-            "a loop over a map needs the helper for_each_map_elem (Linux 5.13)", node.span
+            "a loop over a map needs the helper for_each_map_elem (since Linux 5.13)", node.span
         )
     plan = low.build.maps[node.map.name]
+    with callback(low, node.body, ("map", "key", "value", "frame")) as body:
+        binding = node.variable.binding
+        home = declare(low, binding)
+        assert isinstance(home, Address)
+        pair = binding.type
+        assert isinstance(pair, Tuple) and plan.key is not None and plan.value is not None
+        key_type, value_type = pair.elements
+        from tracebee.language.lower.places import Place
+
+        key = Place(Address(body.parameters[1], 0), plan.key)
+        expressions.store_place(low, key, key_type, home.plus(pair.offsets[0]))
+        value_home = home.plus(pair.offsets[1])
+        if isinstance(plan.value, Aggregation):
+            total = maps._sum_over_cpus(low, plan, home.plus(pair.offsets[0]))
+            low.store(value_home, total, value_type.size)
+        else:
+            value = Place(Address(body.parameters[2], 0), plan.value)
+            expressions.store_place(low, value, value_type, value_home)
+        with low.temporaries():
+            block(low, node.body)
+        low.add(Return(None, 0))
+    low.call("for_each_map_elem", MapHandle(plan.spec.name), FunctionHandle(body.name), Address(FRAME, 0), 0)
+    leave_if_returned(low, node.body)
+
+
+@contextmanager
+def callback(low: Lowering, content: tree.Block, parameters: tuple[str, ...]) -> Iterator[Function]:
+    """Lower the body of a loop as a function that a helper calls; the last parameter is the frame around it.
+
+    It returns 1 to end the loop and 0 to go on.
+    """
     outer = low.here
-    prepare_captures(low, node, outer)
-    if low.return_flag is None and has_return(node.body):
+    if outer.parent is None and outer.context_slot is None:
+        outer.context_slot = low.kept_memory(8, on_stack=True)
+        low.store(outer.context_slot, outer.function.parameters[0], 8)
+    if low.return_flag is None and has_return(content):
         low.return_flag = outer_flag(low)
-    body = Function(f"{low.unit.name}_loop{len(low.functions)}", ("map", "key", "value", "frame"))
-    body.span = node.span
+    body = Function(f"{low.unit.name}_loop{len(low.functions)}", parameters)
+    body.span = content.span
     inner = low.begin_callback(body)
-    inner.parent_frame = body.parameters[3]
+    inner.parent_frame = body.parameters[-1]
     inner.loops.append(Loop(is_callback=True))
     low.here = inner
     inner.depth = 8
     body.frame_size = 8
     inner.parent_slot = Address(FRAME, -8)
     low.store(inner.parent_slot, inner.parent_frame, 8)
-    binding = node.variable.binding
-    home = declare(low, binding)
-    assert isinstance(home, Address)
-    pair = binding.type
-    assert isinstance(pair, Tuple) and plan.key is not None and plan.value is not None
-    key_type, value_type = pair.elements
-    from tracebee.language.lower.places import Place
-
-    expressions.store_place(
-        low,
-        Place(Address(body.parameters[1], 0), plan.key),
-        key_type,
-        home.plus(pair.offsets[0]),
-    )
-    value_home = home.plus(pair.offsets[1])
-    if isinstance(plan.value, Aggregation):
-        total = maps._sum_over_cpus(low, plan, home.plus(pair.offsets[0]))
-        low.store(value_home, total, value_type.size)
-    else:
-        expressions.store_place(
-            low, Place(Address(body.parameters[2], 0), plan.value), value_type, value_home
-        )
-    with low.temporaries():
-        block(low, node.body)
-    low.add(Return(None, 0))
+    yield body
     low.finish_activation(inner)
     low.here = outer
-    low.call("for_each_map_elem", MapHandle(plan.spec.name), FunctionHandle(body.name), Address(FRAME, 0), 0)
-    if low.return_flag is not None and has_return(node.body):
-        proceed = low.label("proceed")
-        low.branch("==", low.load(low.outer_address(low.return_flag, 0), 8), 0, proceed)
-        if outer.parent is None:
-            low.jump(outer.return_label)
-        else:
-            low.add(Return(None, 1))
-        low.place_label(proceed)
+
+
+def leave_if_returned(low: Lowering, content: tree.Block) -> None:
+    """Behind a loop whose body is a function: go on with a return that was met inside."""
+    if low.return_flag is None or not has_return(content):
+        return
+    outer = low.here
+    proceed = low.label("proceed")
+    low.branch("==", low.load(low.outer_address(low.return_flag, 0), 8), 0, proceed)
+    if outer.parent is None:
+        low.jump(outer.return_label)
+    else:
+        low.add(Return(None, 1))
+    low.place_label(proceed)
 
 
 def count_elements(low: Lowering, plan: MapPlan, node: tree.Node) -> Reg:
     """The number of elements of a map: what bpf_for_each_map_elem gives when nothing stops it."""
     if not low.machine.feature("for_each_map_elem"):
         low.context.diagnostics.fail(
-            "counting the keys of a map needs the helper for_each_map_elem (Linux 5.13)", node.span
+            "counting the keys of a map needs the helper for_each_map_elem (since Linux 5.13)", node.span
         )
     name = f"{low.unit.name}_next"
     if all(function.name != name for function in low.functions):
@@ -426,21 +501,13 @@ def count_elements(low: Lowering, plan: MapPlan, node: tree.Node) -> Reg:
     return low.call("for_each_map_elem", MapHandle(plan.spec.name), FunctionHandle(name), 0, 0)
 
 
-def prepare_captures(low: Lowering, node: tree.ForMap, outer: Activation) -> None:
-    """Captured variables that get their first value inside the loop need their memory outside of it; so does
-    the context."""
-    if outer.parent is None and outer.context_slot is None:
-        outer.context_slot = low.kept_memory(8, on_stack=True)
-        low.store(outer.context_slot, outer.function.parameters[0], 8)
-
-
 def outer_flag(low: Lowering) -> Address:
     root = low.here
     while root.parent is not None:
         root = root.parent
     if root is not low.here:
         low.context.diagnostics.fail(
-            "return is only possible in an outermost loop over a map", low.unit.probe.span
+            "this kernel allows a return only in an outermost loop", low.unit.probe.span
         )
     flag = low.kept_memory(8, on_stack=True)
     low.store(flag, 0, 8)

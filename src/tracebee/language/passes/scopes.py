@@ -9,15 +9,23 @@ from typing import TYPE_CHECKING
 
 from tracebee.language import tree
 from tracebee.language.diagnostics import nearest
+from tracebee.language.rules import PLAIN_ROUNDS
 from tracebee.language.scratch import Scratch
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tracebee.language.diagnostics import Diagnostics
 
 
-def bind_variables(probe: tree.Probe, diagnostics: Diagnostics) -> list[Scratch]:
-    """Set `binding` on every Variable of a probe; returns the variables in order of appearance."""
-    binder = _Binder(diagnostics)
+def bind_variables(
+    probe: tree.Probe, diagnostics: Diagnostics, loops_are_functions: Callable[[], bool]
+) -> list[Scratch]:
+    """Set `binding` on every Variable of a probe; returns the variables in order of appearance.
+
+    Where `loops_are_functions` says so, long loops get their `as_function`, and capture what is around them.
+    """
+    binder = _Binder(diagnostics, loops_are_functions)
     if probe.predicate is not None:
         binder.visit(probe.predicate)
     binder.block(probe.body)
@@ -25,13 +33,14 @@ def bind_variables(probe: tree.Probe, diagnostics: Diagnostics) -> list[Scratch]
 
 
 class _Binder:
-    def __init__(self, diagnostics: Diagnostics) -> None:
+    def __init__(self, diagnostics: Diagnostics, loops_are_functions: Callable[[], bool]) -> None:
         self.diagnostics = diagnostics
+        self.loops_are_functions = loops_are_functions
+        self.rounds = 1
         self.scopes: list[dict[str, Scratch]] = [{}]
         self.all: list[Scratch] = []
         self.level = 0
         self.loops = 0
-        self.map_loops = 0
 
     def find(self, name: str) -> Scratch | None:
         for scope in reversed(self.scopes):
@@ -88,12 +97,15 @@ class _Binder:
             case tree.ForMap():
                 self.loop(node.variable, [node.map], node.body, callback=True)
             case tree.ForRange():
-                self.loop(node.variable, [node.first, node.last], node.body, callback=False)
+                self.range(node)
             case tree.While():
+                node.as_function = self.loops_are_functions()
+                self.level += node.as_function
                 self.visit(node.condition)
                 self.loops += 1
                 self.block(node.body)
                 self.loops -= 1
+                self.level -= node.as_function
             case tree.Unroll():
                 self.visit(node.count)
                 self.block(node.body)
@@ -116,6 +128,15 @@ class _Binder:
             )
             self.diagnostics.warning("This is the initial declaration.", earlier.span)
         self.define(node.variable)
+
+    def range(self, node: tree.ForRange) -> None:
+        around, rounds = self.rounds, PLAIN_ROUNDS + 1
+        if isinstance(node.first, tree.Number) and isinstance(node.last, tree.Number):
+            rounds = max(1, node.last.value - node.first.value)
+        node.as_function = rounds * around > PLAIN_ROUNDS and self.loops_are_functions()
+        self.rounds = 1 if node.as_function else rounds * around
+        self.loop(node.variable, [node.first, node.last], node.body, callback=node.as_function)
+        self.rounds = around
 
     def loop(
         self, variable: tree.Variable, heads: list[tree.Expression], body: tree.Block, callback: bool
