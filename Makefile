@@ -3,7 +3,7 @@
 PYTHON := .venv/bin/python
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: demo test lint format bench dev clean
+.PHONY: demo test test-vm lint format bench dev clean
 
 # The main job: trace a command on the running kernel.
 demo: .venv/run.stamp
@@ -12,6 +12,10 @@ demo: .venv/run.stamp
 # Every tier that can run here; pytest says in one line each why another cannot.
 test: .venv/dev.stamp
 	$(PYTHON) -m pytest --durations=10 $(ARGS)
+
+# The language cases on every kernel of the matrix, each in one boot: half an hour on two processors.
+test-vm: .venv/dev.stamp
+	TRACEBEE_TEST_KERNELS=$(or $(KERNELS),5.10,6.1,6.12,7.2) $(PYTHON) -m pytest tests/vm $(ARGS)
 
 # Style, types, import directions.
 lint: .venv/dev.stamp
