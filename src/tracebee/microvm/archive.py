@@ -17,11 +17,13 @@ import gzip
 import hashlib
 import os
 import re
+import select
 import shutil
 import signal
 import subprocess
 import tarfile
 import tempfile
+import time
 import zlib
 from typing import IO, TYPE_CHECKING
 
@@ -55,6 +57,12 @@ NO_SOURCE = (
     "(package debian-archive-keyring), or give a vmlinuz by its path"
 )
 
+STALLED_S = 60
+"""Seconds without progress after which apt-get is ended; its own limits below add up to less."""
+
+LIST_BYTES = 40_000_000
+"""What the largest package list takes while it is fetched, packed in two ways."""
+
 UNREACHABLE = "the archive must be in reach; kernels in the cache work without it"
 UNSIGNED = (
     f"the keys come from the package debian-archive-keyring, or from the file that {KEYRING_VARIABLE} names"
@@ -80,9 +88,9 @@ Dir::Cache::srcpkgcache "";
 Acquire::Languages "none";
 Acquire::GzipIndexes "true";
 Acquire::IndexTargets::deb::Packages::KeepCompressedAs "gz";
-Acquire::Retries "2";
-Acquire::http::Timeout "30";
-Acquire::https::Timeout "30";
+Acquire::Retries "1";
+Acquire::http::Timeout "20";
+Acquire::https::Timeout "20";
 APT::Get::List-Cleanup "false";
 APT::Get::Show-User-Simulation-Note "false";
 """
@@ -139,9 +147,11 @@ class Archive:
     def update(self, suites: Sequence[str], progress: Progress) -> dict[str, str]:
         """Fetch the package lists of `suites`; for those that could not be had, the reason.
 
-        Raises NotSupportedError without apt, TargetError where the disk is full.
+        Raises as run_apt, and TargetError for a disk that has no room for lists.
         """
         self._prepare(suites)
+        if shutil.disk_usage(self.folder).free < LIST_BYTES * len(suites):
+            raise disk_full(self.folder, LIST_BYTES * len(suites))
         text = f"reading the package lists of {', '.join(suites)}"
         progress(text, 0.0)
         done = self._apt(["update"], self.folder, lambda share: progress(text, share))
@@ -173,7 +183,7 @@ class Archive:
         return parse_packages(text, suite, pattern)
 
     def download(self, packages: Sequence[Package], folder: str, progress: Progress) -> list[str]:
-        """Fetch packages into `folder`; the paths of the files.  Raises TargetError."""
+        """Fetch packages into `folder`; the paths of the files.  Raises DownloadError, and as run_apt."""
         self._prepare(sorted({package.suite for package in packages}))
         size = sum(package.size for package in packages)
         text = f"fetching {packages[0].name} ({megabytes(size)})"
@@ -294,11 +304,12 @@ def parse_packages(text: bytes, suite: str, pattern: str) -> list[Package]:
 def run_apt(words: Sequence[str], folder: str, progress: Callable[[float], None]) -> list[str]:
     """Run apt-get in `folder`, telling `progress` the share that is done; why it failed, or nothing.
 
-    Raises NotSupportedError without apt-get, TargetError where the disk is full.
+    Raises NotSupportedError without apt-get, OSError (ENOSPC) where the disk is full, DownloadError where apt
+    stands still.
     """
     require("apt-get")
     status, status_writer = os.pipe()
-    with open(status, encoding="utf-8", errors="replace") as lines, tempfile.TemporaryFile() as complaints:
+    with open(status, "rb", buffering=0) as reader, tempfile.TemporaryFile() as complaints:
         try:
             child = subprocess.Popen(
                 ["apt-get", "-o", f"APT::Status-Fd={status_writer}", *words],
@@ -313,11 +324,8 @@ def run_apt(words: Sequence[str], folder: str, progress: Callable[[float], None]
         finally:
             os.close(status_writer)
         try:
-            for line in lines:
-                # dlstatus:1:23.45:Retrieving file 1 of 3
-                share = re.match(r"dlstatus:[^:]*:([0-9.]+)", line)
-                if share is not None:
-                    progress(min(float(share[1]) / 100, 1.0))
+            for share in _shares(reader):
+                progress(share)
             status_code = child.wait()
         except BaseException:
             child.terminate()
@@ -326,7 +334,7 @@ def run_apt(words: Sequence[str], folder: str, progress: Callable[[float], None]
         complaints.seek(0)
         text = complaints.read().decode("utf-8", "replace")
     if os.strerror(errno.ENOSPC) in text or "enough free space" in text:
-        raise disk_full(folder)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), folder)
     # A list that cannot be fetched, or is signed by a stranger, is but a warning to apt, which ends with 0.
     complaint = re.compile(r"E: |W: (?=GPG error|Failed to fetch|An error occurred)")
     reasons = [line[found.end() :] for line in text.splitlines() if (found := complaint.match(line))]
@@ -335,15 +343,41 @@ def run_apt(words: Sequence[str], folder: str, progress: Callable[[float], None]
     return list(dict.fromkeys(reasons))
 
 
+def _shares(reader: IO[bytes]) -> Iterator[float]:
+    """The share that is done, 0 to 1, each time that apt-get tells, until it ends.
+
+    Raises DownloadError where nothing changes for STALLED_S: apt 2.6 waits for ever for its own helper that
+    has met a full disk.
+    """
+    poll = select.poll()
+    poll.register(reader, select.POLLIN)
+    data, said = b"", b""
+    deadline = time.monotonic() + STALLED_S
+    while True:
+        if poll.poll(1000):
+            piece = reader.read(4096)
+            if not piece:
+                return
+            *lines, data = (data + piece).split(b"\n")
+            # dlstatus:1:23.4500:Retrieving file 1 of 3
+            for line in lines:
+                share = re.match(rb"dlstatus:[^:]*:([0-9]+(?:\.[0-9]*)?)", line)
+                if share is not None and line != said:
+                    said = line
+                    deadline = time.monotonic() + STALLED_S
+                    yield min(float(share[1]) / 100, 1.0)
+        if time.monotonic() > deadline:
+            raise DownloadError("apt-get", f"has done nothing for {STALLED_S} s", UNREACHABLE)
+
+
 def _end_with_parent() -> None:
     die_with_parent(signal.SIGTERM)
 
 
-def read_package(path: str) -> Iterator[tuple[str, int, IO[bytes]]]:
-    """The regular files in a .deb: their path as it is written there, size in bytes, and contents.
+def read_package(path: str, take: Callable[[str, int, IO[bytes]], None]) -> None:
+    """Hand the regular files of a .deb to `take`: path as it is written there, size in bytes, and contents.
 
-    A file is to be read before the next is asked for.  Raises TargetError for a damaged package,
-    NotSupportedError without dpkg-deb.
+    Raises TargetError for a damaged package, NotSupportedError without dpkg-deb, and what `take` raises.
     """
     require("dpkg-deb")
     with tempfile.TemporaryFile() as complaints:
@@ -356,25 +390,23 @@ def read_package(path: str) -> Iterator[tuple[str, int, IO[bytes]]]:
             preexec_fn=_end_with_parent,  # noqa: PLW1509
         )
         assert child.stdout is not None
+        damage = ""
         try:
-            try:
-                with tarfile.open(fileobj=child.stdout, mode="r|") as tar:
-                    for member in tar:
-                        if member.isreg():
-                            contents = tar.extractfile(member)
-                            assert contents is not None
-                            yield member.name, member.size, contents
-                # What is left is padding; unread it would end dpkg-deb by SIGPIPE.
-                while child.stdout.read(1 << 16):
-                    pass
-                damage = ""
-            except (tarfile.TarError, EOFError, zlib.error) as error:
-                damage = str(error)
-            status = child.wait()
+            with tarfile.open(fileobj=child.stdout, mode="r|") as tar:
+                for member in tar:
+                    contents = tar.extractfile(member) if member.isreg() else None
+                    if contents is not None:
+                        take(member.name, member.size, contents)
+            # What is left is padding; unread it would end dpkg-deb by SIGPIPE.
+            while child.stdout.read(1 << 16):
+                pass
+            child.wait()
+        except tarfile.TarError as error:
+            damage = str(error)
         finally:
             child.stdout.close()
             child.terminate()
-            child.wait()
+            status = child.wait()
         if status or damage:
             complaints.seek(0)
             said = complaints.read().decode("utf-8", "replace").strip()

@@ -141,19 +141,23 @@ def _unpack(packages: Sequence[str], folder: str, offer: Offer, progress: Progre
     files: dict[str, tuple[int, str]] = {}
     modules = [0, 0]
     unpacked = 0
+
+    def take(name: str, size: int, contents: IO[bytes]) -> None:
+        nonlocal unpacked
+        progress(text, min(unpacked / max(offer.installed, 1), 1.0))
+        unpacked += size
+        place = place_of(name, offer.release)
+        if place is None:
+            return
+        digest = _copy(contents, os.path.join(folder, place))
+        if place.startswith("boot/"):
+            files[place] = (size, digest)
+        else:
+            modules[0] += 1
+            modules[1] += size
+
     for path in packages:
-        for name, size, contents in read_package(path):
-            progress(text, min(unpacked / max(offer.installed, 1), 1.0))
-            unpacked += size
-            place = place_of(name, offer.release)
-            if place is None:
-                continue
-            digest = _copy(contents, os.path.join(folder, place))
-            if place.startswith("boot/"):
-                files[place] = (size, digest)
-            else:
-                modules[0] += 1
-                modules[1] += size
+        read_package(path, take)
     progress(text, 1.0)
     return {
         "format": FORMAT,

@@ -6,7 +6,7 @@ import os
 import tempfile
 from typing import TYPE_CHECKING
 
-from tracebee.errors import TargetError, UsageError
+from tracebee.errors import NotSupportedError, TargetError, UsageError
 from tracebee.microvm.archive import SUITES, DownloadError
 from tracebee.microvm.bzimage import parse_release
 from tracebee.microvm.cache import (
@@ -65,9 +65,8 @@ def find_kernel(name: str, progress: Progress | None = None) -> Kernel:
     """The newest kernel in the cache that `name` means, else one fetched; or that of a path.
 
     `progress` is told what is being done, and which share of it is done: 0 to 1, or below 0 for a remark that
-    stands alone.  Raises UsageError for a
-    name that means nothing, TargetError for a path that is no kernel or a fetch that failed,
-    NotSupportedError where apt is missing.
+    stands alone.  Raises UsageError for a name that means nothing, TargetError for a path that is no kernel
+    or a fetch that failed, NotSupportedError where apt is missing.
     """
     if is_path(name):
         return kernel_at(name)
@@ -137,7 +136,13 @@ def available_kernels(
     if wanted:
         with locked(tell):
             catalogue = Catalogue()
-            problems = catalogue.update(wanted, tell)
+            try:
+                problems = catalogue.update(wanted, tell)
+            except NotSupportedError as error:
+                # Without apt nothing can be fetched, but old lists still tell what there is.
+                if not catalogue.suites:
+                    raise
+                problems = [str(error)]
     return newest_first(catalogue.offers(SUITES)), problems
 
 
