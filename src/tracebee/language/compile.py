@@ -14,6 +14,7 @@ from tracebee.language.passes.infer import Inference
 from tracebee.language.passes.macros import Macros
 from tracebee.language.passes.names import resolve_names
 from tracebee.language.passes.parameters import Parameters, Substitution, settle
+from tracebee.language.passes.questions import answer_questions
 from tracebee.language.passes.scopes import bind_variables
 from tracebee.language.probes.base import Expansion
 from tracebee.language.source import Source
@@ -21,7 +22,7 @@ from tracebee.language.typetable import TypeTable
 from tracebee.records import Mutable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from tracebee.language.cdecl import Declarations
     from tracebee.language.diagnostics import Diagnostic
@@ -34,7 +35,8 @@ class Options(Mutable):
     """What the command line or a caller of the API says about a compilation.
 
     `pid` limits every probe to one process; `environment` holds configuration as BPFTRACE_* or TRACEBEE_*;
-    `include_paths` are folders of C headers and of imports.
+    `include_paths` are folders of C headers and of imports; `check_units` is called as soon as the units are
+    known, and may raise an error.
     """
 
     parameters: Parameters = Parameters()
@@ -47,6 +49,7 @@ class Options(Mutable):
     probe_filter: str = ""
     modes: frozenset[str] = frozenset()
     keep_stages: bool = False
+    check_units: Callable[[Compilation], None] | None = None
 
 
 class Compilation:
@@ -171,11 +174,23 @@ def expand_macros(compilation: Compilation) -> None:
 
 
 def name_things(compilation: Compilation) -> None:
-    """Replace bare words and fold constants."""
-    types, diagnostics = compilation.context.types, compilation.diagnostics
-    for part in (*compilation.program.probes, *compilation.program.maps):
+    """Replace bare words, answer what the script asks of the kernel, and fold constants."""
+    program, context = compilation.program, compilation.context
+    types, diagnostics = context.types, compilation.diagnostics
+    left_out = []
+    for part in (*program.probes, *program.maps):
         resolve_names(part, types, diagnostics)
+        asked = answer_questions(part, context)
         fold(part, diagnostics)
+        if asked and isinstance(part, tree.Probe) and is_false(part.predicate):
+            left_out.append(part)
+    if left_out:
+        program.probes = [probe for probe in program.probes if probe not in left_out]
+
+
+def is_false(predicate: tree.Expression | None) -> bool:
+    """Whether a predicate is known not to hold, ever."""
+    return isinstance(predicate, tree.Truth | tree.Number) and not predicate.value
 
 
 def expand_probes(compilation: Compilation) -> None:
@@ -183,6 +198,8 @@ def expand_probes(compilation: Compilation) -> None:
     from tracebee.language.passes.points import make_units
 
     compilation.units = make_units(compilation)
+    if compilation.options.check_units is not None:
+        compilation.options.check_units(compilation)
 
 
 def bind_scopes(compilation: Compilation) -> None:

@@ -25,7 +25,8 @@ MODULES = {
     "stacks": "kstack ustack dw_ustack",
     "network": "ntop pton macaddr bswap socket_cookie skboutput",
     "kernelobjects": "path cgroupid cgroup_path is_err container_of",
-    "typequeries": "is_str is_ptr is_array is_integer is_unsigned_integer is_literal kfunc_exist kfunc_allowed",
+    "typequeries": "is_str is_ptr is_array is_integer is_unsigned_integer is_literal has_member has_probe "
+    "kfunc_exist kfunc_allowed",
     "unsafe": "signal signal_thread override write_user",
 }
 _MODULE_OF = {name: module for module, names in MODULES.items() for name in names.split()}

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from tracebee.language import tree
 from tracebee.language.builtins.base import Builtin, literal_text
 from tracebee.language.rules import BOOL, is_integer, is_signed
-from tracebee.spec.types import Array, Bool, Named, Pointer, Str, Type
+from tracebee.spec.types import Array, Bool, Named, Pointer, Record, Str, Struct, Type
 
 if TYPE_CHECKING:
     from tracebee.language.ir import Operand
@@ -90,6 +90,30 @@ class IsLiteral(TypeQuery):
     def answer(self, infer: Inference, call: tree.Call) -> bool:
         infer.visit(call.arguments[0])
         return isinstance(call.arguments[0], tree.Number | tree.Text | tree.Truth)
+
+
+class HasMember(TypeQuery):
+    name = "has_member"
+    forms = ('has_member(value, "name")',)
+    description = "whether a value is a structure, or points to one, and has a member of a name"
+    minimum = maximum = 2
+
+    def answer(self, infer: Inference, call: tree.Call) -> bool:
+        type_ = infer.visit(call.arguments[0])
+        name = literal_text(infer, call, 1)
+        if isinstance(type_, Pointer):
+            type_ = type_.target
+        if isinstance(type_, Record):
+            return name in type_.names
+        return isinstance(type_, Struct) and name is not None and type_.find(name) is not None
+
+
+class HasProbe(TypeQuery):
+    """Answered before probes are expanded, by `tracebee.language.passes.questions`."""
+
+    name = "has_probe"
+    forms = ('has_probe("attach point")',)
+    description = "whether this kernel has an attach point, and lets it be traced"
 
 
 class KfuncExist(TypeQuery):

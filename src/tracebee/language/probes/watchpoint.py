@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tracebee.language.probes.base import Expansion, Point, ProbeKind
+from tracebee.language.probes.base import Expansion, Point, ProbeKind, no_match
 from tracebee.spec.objects import Breakpoint
 
 if TYPE_CHECKING:
@@ -14,9 +14,11 @@ LENGTHS = (1, 2, 4, 8)
 
 
 class WatchpointKind(ProbeKind):
+    """The address is a number, or that of a symbol of the kernel."""
+
     name = "watchpoint"
     aliases = ("w",)
-    forms = ("watchpoint:address:length:mode",)
+    forms = ("watchpoint:address:length:mode", "watchpoint:symbol:length:mode")
     program_type = "PERF_EVENT"
     is_exclusive = True
     has_registers = True
@@ -30,8 +32,10 @@ class WatchpointKind(ProbeKind):
                 f"write {self.forms[0]}",
             )
             return []
+        symbol = parts[0] if parts[0].isidentifier() else ""
+        address: int | None
         try:
-            address = int(parts[0], 0)
+            address = context.machine.kernel_address(symbol) if symbol else int(parts[0], 0)
             length = int(parts[1], 0)
         except ValueError:
             error(f"watchpoint address and length must be numbers: {parts[0]}:{parts[1]}", span)
@@ -48,6 +52,9 @@ class WatchpointKind(ProbeKind):
                 "watchpoint modes rx, wx and rwx are invalid", span, "watch data with rw, instructions with x"
             )
             return []
+        if address is None:
+            no_match(self, ":".join(parts), span, context)
+            return []
         if not 0 < address < 1 << 64:
             error("watchpoint address is out of range", span)
             return []
@@ -55,4 +62,4 @@ class WatchpointKind(ProbeKind):
             # What the processor asks for (arch/x86/kernel/hw_breakpoint.c); the script's length is ignored.
             length = 8
         name = f"watchpoint:{parts[0]}:{parts[1]}:{mode}"
-        return [Point(name, Breakpoint(address, length, mode))]
+        return [Point(name, Breakpoint(address, length, mode), symbol if mode == "x" else "")]
