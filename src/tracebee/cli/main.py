@@ -9,8 +9,14 @@ from typing import TYPE_CHECKING, NoReturn
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-COMMANDS: dict[str, str] = {"vm": "vm"}
+COMMANDS: dict[str, str] = {"check": "check", "tools": "tools", "vm": "vm"}
 """Commands by their first word, and the module that runs each; without one of them, a script is run."""
+
+ALIASES: dict[str, tuple[str, tuple[str, ...]]] = {
+    "ext4dist": ("fsdist", ("--type=ext4",)),
+    "xfsdist": ("fsdist", ("--type=xfs",)),
+}
+"""Names that stand for a tool with some options."""
 
 FAILURE = 1
 
@@ -101,9 +107,47 @@ def dispatch(arguments: list[str]) -> int:
 
         status: int = import_module(f"tracebee.cli.{module}").run(arguments[1:])
         return status
+    if any(word.startswith("--backend") for word in arguments):
+        from tracebee.cli.guest import guest_kernel, run_there
+
+        kernel, rest = guest_kernel(arguments)
+        if kernel:
+            return run_there(kernel, rest)
+    at = tool_position(arguments)
+    if at is not None:
+        from tracebee.cli.tools import run_tool
+
+        return run_tool(arguments[at], arguments[at + 1 :], arguments[:at])
     from tracebee.cli.trace import run as trace
 
     return trace(arguments)
+
+
+def tool_position(arguments: list[str]) -> int | None:
+    """Which word names a tool that ships: the first one, or the first behind options of tracebee."""
+    script = next((index for index, word in enumerate(arguments) if is_tool(word)), None)
+    if not script:
+        return script
+    from getopt import GetoptError, getopt
+
+    from tracebee.cli.trace import LONG, SHORT
+
+    try:
+        options, rest = getopt(arguments, SHORT, LONG)
+    except GetoptError:
+        return None
+    given = {name for name, _ in options}
+    if not rest or not is_tool(rest[0]) or given & {"-e", "-h", "--help", "-V", "--version"}:
+        return None
+    return len(arguments) - len(rest)
+
+
+def is_tool(word: str) -> bool:
+    """Whether a word is the name of a tool; asked without loading what runs them."""
+    if not word.isalnum():
+        return False
+    folder = os.path.join(os.path.dirname(os.path.dirname(__file__)), "scripts")
+    return word in ALIASES or os.path.exists(os.path.join(folder, f"{word}.bt"))
 
 
 def message_of(error: Exception) -> str:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 from tracebee.errors import TargetError, UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tracebee.cli.output import StreamOutput
     from tracebee.language.compile import Compilation
     from tracebee.language.compile import Options as CompileOptions
@@ -158,7 +160,9 @@ def _take(parsed: Arguments, name: str, value: str) -> None:
             raise UsageError(f"{name} stands alone")
         case "--backend":
             if value not in ("auto", "kernel"):
-                raise UsageError(f"unknown backend: {value}", "the only backend so far is kernel")
+                raise UsageError(
+                    f"unknown backend: {value}", "backends: auto, kernel, vm:KERNEL such as vm:6.1"
+                )
 
 
 def parse_pid(text: str) -> int:
@@ -227,8 +231,8 @@ def make_machine(arguments: Arguments) -> LiveMachine:
     return LiveMachine(Features(arguments.disabled))
 
 
-def run(words: list[str]) -> int:
-    """Run the command line; the exit status."""
+def run(words: list[str], check: Callable[[Compilation], None] | None = None) -> int:
+    """Run the command line; the exit status.  `check` may refuse the script once its places are known."""
     arguments = parse_arguments(words)
     stages: set[str] = set()
     if arguments.stages:
@@ -252,7 +256,9 @@ def run(words: list[str]) -> int:
     check_targets(arguments)
     output = open_output(arguments.output, arguments.format, arguments.buffering, arguments.quiet)
     machine = make_machine(arguments)
-    compilation = compile_script(source, machine, compile_options(arguments, parameters))
+    options = compile_options(arguments, parameters)
+    options.check_units = check
+    compilation = compile_script(source, machine, options)
     if arguments.warnings:
         for diagnostic in compilation.warnings:
             output.warn(diagnostic.render())

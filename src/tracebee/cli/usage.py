@@ -12,6 +12,8 @@ USAGE:
     tracebee [options] -e PROGRAM [parameters] [-- --name=value ...]
     tracebee [options] -                      the program is read from standard input
     tracebee -l [PATTERN]                     list probes; -lv with arguments
+    tracebee TOOL [options]                   run a tool that ships, such as opensnoop; TOOL --help tells of it
+    tracebee tools [TOOL]                     list those tools, or print the script of one
     tracebee vm run --kernel 6.1 -- COMMAND   run COMMAND on another kernel; also vm list, fetch, clean
 
 OPTIONS:
