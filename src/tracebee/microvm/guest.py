@@ -37,6 +37,12 @@ MOUNTS = (
     ("bpf", "/sys/fs/bpf", ""),
     ("cgroup2", "/sys/fs/cgroup", ""),
 )
+LINKS = (
+    ("/proc/self/fd", "/dev/fd"),
+    ("/proc/self/fd/0", "/dev/stdin"),
+    ("/proc/self/fd/1", "/dev/stdout"),
+    ("/proc/self/fd/2", "/dev/stderr"),
+)
 OUTPUT, ERRORS, CONTROL = "/dev/ttyS1", "/dev/ttyS2", "/dev/ttyS3"
 SPEC = "/run.spec"
 """A dictionary in the form of marshal: the same Python wrote it."""
@@ -51,6 +57,8 @@ def mount_all() -> None:
     for kind, place, options in MOUNTS:
         os.makedirs(place, exist_ok=True)
         libc.mount(kind.encode(), place.encode(), kind.encode(), 0, options.encode())
+    for target, place in LINKS:
+        os.symlink(target, place)
 
 
 def open_port(path: str, flags: int) -> int:

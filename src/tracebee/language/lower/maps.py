@@ -180,9 +180,11 @@ def report_update(low: Lowering, result: Reg, node: tree.Node) -> None:
     from tracebee.language.lower import events
 
     end = low.label("updated")
-    low.branch("s>=", result, 0, end)
+    low.branch("==", result, 0, end)
     with low.branch_scope(), low.at(node.span):
-        events.report_helper(low, "map_update_elem", result)
+        # Before Linux 6.4 the functions behind the helper gave an int, and the upper half of the register is zero.
+        error = low.move(low.alu("s>>", low.alu("<<", result, 32), 32))
+        events.report_helper(low, "map_update_elem", error)
     low.place_label(end)
 
 
