@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING
 CHECKOUT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(CHECKOUT / "src"))
 
-from benchmarks import events, incost, startup, wildcard  # noqa: E402 - behind the path that they need
+from benchmarks import events, guest, incost, startup, wildcard  # noqa: E402 - behind the path that they need
 from benchmarks.figures import markdown_table, plain_table  # noqa: E402
 from benchmarks.harness import Bench, BenchmarkError, Tool  # noqa: E402
 from benchmarks.peer import describe, find_peer, kernel, version  # noqa: E402
@@ -28,6 +29,9 @@ MEASUREMENTS: dict[str, tuple[str, Callable[[Bench], Report]]] = {
     "events": ("Printed events", events.measure),
     "wildcard": ("Many probes", wildcard.measure),
     "incost": ("Cost in the kernel", incost.measure),
+    "functions": ("Cost in the kernel, of kernel functions", incost.measure_functions),
+    "boot": ("Other kernels", guest.measure_boot),
+    "guest": (f"In a guest with Linux {guest.KERNEL}", guest.measure_inside),
 }
 """The measurements by name, in their order: a title, and what takes the tools and returns figures.
 
@@ -43,34 +47,43 @@ def main() -> int:
     if os.geteuid() != 0:
         print("benchmarks: tracing needs root", file=sys.stderr)
         return 1
+
+    def say(line: str) -> None:
+        print(line, file=sys.stderr if options.json else sys.stdout, flush=True)
+
     try:
         theirs = find_peer(options.peer, options.peer_root)
         ours = Tool(
             "tracebee", (sys.executable, "-m", "tracebee"), "", (("PYTHONPATH", str(CHECKOUT / "src")),)
         )
-        bench = Bench(ours, theirs, options.rounds or (2 if options.quick else 7), options.dump, print)
+        bench = Bench(ours, theirs, options.rounds or (2 if options.quick else 7), options.dump, say)
         text = introduction(bench)
     except BenchmarkError as error:
         print(f"benchmarks: {error}", file=sys.stderr)
         return 1
     failed = False
-    print(text)
+    say(text)
     for name, (title, measure) in MEASUREMENTS.items():
         if options.only and name not in options.only.split(","):
             continue
-        print(f"{title} …", flush=True)
+        say(f"{title} …")
         try:
             report = measure(bench)
         except BenchmarkError as error:
             failed = True
-            print(f"  could not be measured: {error}")
+            say(f"  could not be measured: {error}")
             text += f"\n## {title}\n\nCould not be measured: {error}\n"
+            continue
+        if options.json:
+            for figure in report.figures:
+                print(json.dumps([name, figure.what, figure.unit, figure.ours, figure.theirs]), flush=True)
             continue
         print(plain_table(report.figures), *report.notes, "", sep="\n", flush=True)
         notes = "\n".join(f"- {note}" for note in report.notes)
         text += f"\n## {title}\n\n{markdown_table(report.figures)}\n\n{notes}\n"
-    Path(options.output).write_text(text)
-    print(f"written to {options.output}")
+    if not options.json:
+        Path(options.output).write_text(text)
+        print(f"written to {options.output}")
     return int(failed)
 
 
@@ -88,6 +101,9 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--only", default="", help=f"some of {','.join(MEASUREMENTS)}")
     parser.add_argument(
         "--dump", default="", help="a folder for the programs of the suite, as the kernel has them"
+    )
+    parser.add_argument(
+        "--json", action="store_true", help="print figures as JSON, a line each; write no file"
     )
     parser.add_argument("--output", default=str(RESULTS), help="where the results go (default: %(default)s)")
     return parser.parse_args()

@@ -69,6 +69,17 @@ class Workload:
 
 def measure(bench: Bench) -> Report:
     """Nanoseconds a run, instructions and machine code for each script."""
+    return measure_suite(bench, SUITE)
+
+
+def measure_functions(bench: Bench) -> Report:
+    """The same for probes of kernel functions.  Raises BenchmarkError where the kernel has no such probes."""
+    if not os.path.exists("/sys/bus/event_source/devices/kprobe"):
+        raise BenchmarkError("this kernel has no kprobes; the measurement of a guest has them")
+    return measure_suite(bench, SUITE / "functions")
+
+
+def measure_suite(bench: Bench, folder: Path) -> Report:
     from tracebee.syscalls.bpf import enable_stats
 
     times: list[Figure] = []
@@ -81,7 +92,7 @@ def measure(bench: Bench) -> Report:
     stats = enable_stats()
     try:
         with Workload() as workload:
-            for path in sorted(SUITE.glob("*.bt")):
+            for path in sorted(folder.glob("*.bt")):
                 measure_script(bench, workload, path, (times, sizes, notes))
     finally:
         os.close(stats)
