@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-BAR = 24
+BAR = 20
 """Columns of the bar."""
 
 

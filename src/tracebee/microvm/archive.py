@@ -182,11 +182,11 @@ class Archive:
             ) from error
         return parse_packages(text, suite, pattern)
 
-    def download(self, packages: Sequence[Package], folder: str, progress: Progress) -> list[str]:
-        """Fetch packages into `folder`; the paths of the files.  Raises DownloadError, and as run_apt."""
+    def download(self, what: str, packages: Sequence[Package], folder: str, progress: Progress) -> list[str]:
+        """Fetch packages of `what` into `folder`; the paths of the files.  Raises DownloadError, and as run_apt."""
         self._prepare(sorted({package.suite for package in packages}))
         size = sum(package.size for package in packages)
-        text = f"fetching {packages[0].name} ({megabytes(size)})"
+        text = f"fetching {what} ({megabytes(size)})"
         progress(text, 0.0)
         words = ["download", *(f"{package.name}={package.version}" for package in packages)]
         failed = self._apt(words, folder, lambda share: progress(text, share))

@@ -108,7 +108,7 @@ def fetch_kernel(name: str, progress: Progress | None = None) -> Kernel:
 
 def _fetch(offer: Offer, progress: Progress) -> None:
     archive = open_archive()
-    make(offer, lambda folder: archive.download(offer.packages, folder, progress), progress)
+    make(offer, lambda folder: archive.download(offer.release, offer.packages, folder, progress), progress)
 
 
 def cached_kernels() -> list[Kernel]:

@@ -6,6 +6,7 @@ import errno
 import io
 import os
 import tarfile
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -201,7 +202,7 @@ def test_update_and_download(fake: FakeArchive) -> None:
     assert archive.packages("bookworm", "linux-") == []
     (package,) = archive.packages("sid", "linux-")
     (fake.folder / "to").mkdir()
-    (path,) = archive.download([package], str(fake.folder / "to"), silence)
+    (path,) = archive.download("7.0", [package], str(fake.folder / "to"), silence)
     assert os.path.basename(path) == "linux-image-7_7.0-1_amd64.deb"
     assert files_of(path) == [("./x", 3, b"abc")]
     # The system's apt is told of nothing of ours, and the other way round.
@@ -297,8 +298,9 @@ def test_apt_is_ended_on_an_interrupt(fake: FakeArchive) -> None:
     fake.write()
 
     def interrupt(share: float) -> None:
-        while fake.hanging() is None:
-            pass
+        deadline = time.monotonic() + 60
+        while fake.hanging() is None and time.monotonic() < deadline:
+            time.sleep(0.01)
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

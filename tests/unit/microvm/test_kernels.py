@@ -280,8 +280,8 @@ def test_old_lists_serve_where_there_is_no_network(fake: FakeArchive) -> None:
     ],
 )
 def test_a_damaged_catalogue(fake: FakeArchive, text: str) -> None:
-    available_kernels()
     path = Path(cache_folder(), "apt", "catalogue.json")
+    path.parent.mkdir(parents=True)
     path.write_text(text.replace("ARCH", named("").removeprefix("-cloud-")))
     offers, problems = available_kernels()
     assert (len(offers), problems) == (3, [])
