@@ -281,7 +281,7 @@ def read_aggregation(low: Lowering, node: tree.MapAccess) -> Operand:
     plan = plan_of(low, node)
     if not low.machine.feature("map_lookup_percpu_elem"):
         low.context.diagnostics.fail(
-            "reading an aggregation inside a probe needs the helper map_lookup_percpu_elem (Linux 5.19)",
+            "reading an aggregation inside a probe needs the helper map_lookup_percpu_elem (since Linux 5.19)",
             node.span,
         )
     with low.temporaries():
