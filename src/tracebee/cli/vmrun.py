@@ -108,9 +108,8 @@ def guest_environment() -> dict[str, str]:
     found = {name: value for name, value in os.environ.items() if not name.startswith("LD_")}
     found["PATH"] = "/usr/local/bin:" + found.get("PATH", "/usr/bin:/bin") + ":/usr/bin:/bin:/usr/sbin:/sbin"
     found["TMPDIR"] = "/tmp"
-    import tracebee
-
-    parts = [os.path.dirname(os.path.dirname(os.path.abspath(tracebee.__file__)))]
+    package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    parts = [os.path.dirname(package)]
     parts += [part for part in found.get("PYTHONPATH", "").split(os.pathsep) if part]
     found["PYTHONPATH"] = os.pathsep.join(parts)
     return found

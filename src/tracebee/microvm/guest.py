@@ -18,7 +18,6 @@ import _signal as signal  # type: ignore[import-not-found]
 import marshal
 import os
 import select
-import sys
 import termios
 
 TYPE_CHECKING = False
@@ -184,5 +183,5 @@ if __name__ == "__main__":
         main()
     except BaseException as error:
         # The host shows the console's last lines; an init that ends makes the kernel panic, which ends the machine.
-        print(f"init: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
+        os.write(2, f"init: {type(error).__name__}: {error}\n".encode())
         raise
