@@ -29,6 +29,8 @@ NEEDS = {
     "cgroup": "a mounted cgroup file system",
     "iter": "iter probes",
     "kernel": "reads the running kernel's memory",
+    "long-loops": "loops of more rounds than the verifier walks through",
+    "path-iter": "path() in an iterator",
     "perf": "software and hardware perf events",
     "process": "facts of a real process: its credentials, command line, maps, file descriptors",
     "rawtracepoint": "rawtracepoint probes",

@@ -25,6 +25,7 @@ SLOWER = 6
 """How much longer a case may take than on a real processor."""
 
 LACKS = re.compile(r"ERROR: (.*) \(since Linux (\d+)\.(\d+)\)")
+NOT_THERE = "not available for your kernel version"
 
 
 class Forked:
@@ -105,10 +106,26 @@ def preload() -> None:
     LiveMachine.symbols = symbols  # type: ignore[assignment,method-assign]
 
 
+def lacking_words() -> set[str]:
+    """Words of `needs` that this kernel does not have."""
+    from tracebee.kernel.features import Features
+
+    features = Features()
+    found = set()
+    if not features.has("loop") and not features.has("may_goto"):
+        found.add("long-loops")
+    # bpf_d_path_allowed() lets iterators call it since Linux 5.12; before, only some functions' fentry.
+    if tuple(map(int, os.uname().release.split(".")[:2])) < (5, 12):
+        found.add("path-iter")
+    return found
+
+
 def verdict(case: Case, outcome: Outcome, problems: list[str]) -> tuple[str, str]:
     """A word for an outcome, and what there is to say about it."""
     if not problems:
         return "pass", ""
+    if NOT_THERE in outcome.stderr:
+        return "unsupported", outcome.stderr.splitlines()[0]
     found = LACKS.search(outcome.stderr)
     if found:
         numbers = re.match(r"(\d+)\.(\d+)", os.uname().release)
@@ -121,8 +138,8 @@ def verdict(case: Case, outcome: Outcome, problems: list[str]) -> tuple[str, str
 
 def main() -> None:
     targets, has, *names = sys.argv[1:]
-    words = set(has.split(","))
     preload()
+    words = set(has.split(",")) - lacking_words()
     env = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "PYTHONPATH") if name in os.environ}
     for case in load_cases():
         if names and case.id not in names:
