@@ -27,8 +27,10 @@ TARGETS = CASES / "targets"
 NEEDS = {
     "btf": "the running kernel's own types",
     "cgroup": "a mounted cgroup file system",
+    "fentry": "fentry and fexit probes",
     "iter": "iter probes",
     "kernel": "reads the running kernel's memory",
+    "kprobe": "kprobe and kretprobe probes",
     "long-loops": "loops of more rounds than the verifier walks through",
     "path-iter": "path() in an iterator",
     "perf": "software and hardware perf events",

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tracebee.errors import SyscallError
+from tracebee.kernel.features import Features
 from tracebee.syscalls import bpf
 
 from ..caselib import Case, build_target, command, failures, load_cases, report, run_case
@@ -33,8 +34,20 @@ def targets(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("targets")
 
 
+@pytest.fixture(scope="module")
+def features() -> Features:
+    return Features()
+
+
+PROBED = {"kprobe": "no kprobes (CONFIG_KPROBES)", "fentry": "no fentry and fexit programs"}
+"""Words of `needs` that are features of the kernel, and what it has without them."""
+
+
 @pytest.mark.parametrize("case", load_cases(), ids=lambda case: case.id)
-def test_case(case: Case, kernel: None, targets: Path, tmp_path: Path) -> None:
+def test_case(case: Case, kernel: None, features: Features, targets: Path, tmp_path: Path) -> None:
+    for word, without in PROBED.items():
+        if word in case.needs and not features.has(word):
+            pytest.skip(f"this kernel has {without}")
     target = None
     if case.target:
         try:

@@ -161,16 +161,23 @@ class KernelFunctions:
 
     def _there_but_not_hooked(self, name: str, symbols: KernelSymbols) -> str:
         address = symbols.find(name)
-        if not symbols.owners(name):
-            return f"{name} is data, not a function"
-        start, end = symbols.find("__init_begin"), symbols.find("__init_end")
-        if address is not None and start is not None and end is not None and start <= address < end:
+        if self._lies_between(address, "__init_begin", "__init_end"):
             return f"{name} only runs while the kernel starts (__init), and is gone"
+        core = "" in symbols.owners(name)
+        if not symbols.owners(name) or (core and self._lies_between(address, "_stext", "_etext") is False):
+            return f"{name} is data, not a function"
         if not self.is_exact:
             return f"{name} cannot be hooked"
         return (
             f"{name} is there, but has no place for a hook: it is marked notrace, or the whole of its file is"
         )
+
+    def _lies_between(self, address: int | None, first: str, last: str) -> bool | None:
+        """Whether an address is between two symbols; None where that is not known."""
+        start, end = self._symbols().find(first), self._symbols().find(last)
+        if address is None or start is None or end is None:
+            return None
+        return start <= address < end
 
     def _variants(self, name: str) -> list[str]:
         """What the compiler has made of a function for some of its callers: NAME.isra.0, NAME.constprop.0 …"""

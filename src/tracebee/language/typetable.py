@@ -261,5 +261,7 @@ class TypeTable:
             return tuple(fields)
 
         # The ids that modules add to the kernel's are the same for all modules.
-        origin = ("btf", type_id) if type_id < btf.first_id or not self.module else ("btf", type_id, self.module)
+        origin = (
+            ("btf", type_id) if type_id < btf.first_id or not self.module else ("btf", type_id, self.module)
+        )
         return Struct(word, kind.name, kind.size, btf.align_of(type_id), origin, load)

@@ -38,6 +38,10 @@ CALL_ARGUMENT = -1
 """`Field.bits` of an argument of a system call, out of the registers that its wrapper is given."""
 
 
+INDIRECT = -2
+"""`Field.bits` of an argument that the verifier lets nobody load, but helpers read."""
+
+
 class FentryKind(ProbeKind):
     name = "fentry"
     aliases = ("f", "kfunc")
@@ -50,7 +54,6 @@ class FentryKind(ProbeKind):
     one_program_each = True
     skipped_frames = 2
     """The program's own and the trampoline's."""
-
 
     def expand(self, parts: list[str], span: Span, context: Expansion) -> list[Point]:
         error = context.diagnostics.error
@@ -152,7 +155,8 @@ class FentryKind(ProbeKind):
     def arguments(self, point: Point, context: Expansion) -> Struct | None:
         """What BTF says and, of the wrapper of a system call, what the call takes as well."""
         fields = [
-            Field(one.name, one.type, 8 * one.slot) for one in self._prototype(point, context).parameters
+            Field(one.name, one.type, 8 * one.slot, 0 if one.is_direct else INDIRECT)
+            for one in self._prototype(point, context).parameters
         ]
         wrapper = wrapper_of(point.function, context.machine.arch)
         if wrapper is not None:
@@ -199,7 +203,7 @@ class FentryKind(ProbeKind):
             one = syscall_arguments(wrapper, low.context)[field.offset]
             regs = low.register(low.fact("pt_regs", lambda: low.load(Address(low.ctx(), 0), 8)))
             return low.fact(f"call {field.offset}", lambda: load_wrapped(low, regs, one, is_direct=True))
-        return low.load(Address(low.ctx(), field.offset + 8 * index), 8)
+        return load_context(low, field.offset + 8 * index, field.bits != INDIRECT)
 
     def load_member(self, low: Lowering, member: str) -> Any:
         from tracebee.language.lower.places import Place
@@ -230,4 +234,14 @@ class FexitKind(FentryKind):
 
     def load_return(self, low: Lowering) -> Any:
         prototype = self._prototype(low.unit.points[0], low.context)
-        return from_register(low, low.load(Address(low.ctx(), 8 * prototype.slots), 8), prototype.result)
+        value = load_context(low, 8 * prototype.slots, prototype.is_result_direct)
+        return from_register(low, value, prototype.result)
+
+
+def load_context(low: Lowering, offset: int, is_direct: bool) -> Operand:
+    """Eight bytes of the arguments that the trampoline has saved."""
+    if is_direct:
+        return low.load(Address(low.ctx(), offset), 8)
+    slot = low.memory(8, on_stack=True)
+    low.call("probe_read_kernel", low.pointer(slot), 8, low.alu("+", low.ctx(), offset))
+    return low.load(slot, 8)

@@ -111,21 +111,26 @@ def listed_functions(kind: str, pattern: str, context: Expansion) -> Iterable[st
 class Parameter(Frozen):
     """A parameter: `slot` is the number of the first eight bytes it takes, in registers or on the stack.
 
-    `in_memory` says that those bytes are on the stack although registers would be free.
+    `is_direct` says that the verifier lets tracing programs load it from their context.
     """
 
     name: str
     type: Type
     slot: int
-    in_memory: bool = False
+    is_direct: bool = True
 
 
 class Prototype(Frozen):
-    """A function's parameters and result by BTF; `slots` is how many times eight bytes the parameters take."""
+    """A function's parameters and result by BTF; `slots` is how many times eight bytes the parameters take.
+
+    `is_wide` says that a parameter is too large for registers, and `is_result_direct` is about the result what
+    `Parameter.is_direct` is.
+    """
 
     parameters: tuple[Parameter, ...]
     result: Type
     slots: int
+    is_result_direct: bool = True
     is_variadic: bool = False
     is_wide: bool = False
 
@@ -170,11 +175,30 @@ def _prototype(prototype: FuncProto, types: TypeTable, btf: Btf) -> Prototype:
         if not parameter.type_id:
             break
         size = btf.size_of(parameter.type_id)
-        parameters.append(Parameter(parameter.name, types.from_btf(parameter.type_id), slot, size > 16))
+        type_ = types.from_btf(parameter.type_id)
+        parameters.append(Parameter(parameter.name, type_, slot, _is_direct(parameter.type_id, btf)))
         is_wide |= size > 16
         slot += max(1, -(-size // 8))
     variadic = any(not parameter.type_id for parameter in prototype.params)
-    return Prototype(tuple(parameters), types.from_btf(prototype.return_type_id), slot, variadic, is_wide)
+    result = prototype.return_type_id
+    return Prototype(
+        tuple(parameters), types.from_btf(result), slot, _is_direct(result, btf), variadic, is_wide
+    )
+
+
+def _is_direct(type_id: int, btf: Btf) -> bool:
+    """Whether btf_ctx_access() in the kernel's kernel/bpf/btf.c takes a load of an argument, since Linux 5.10.
+
+    Pointers to numbers came later (5.17, bb6728d75611), those to functions and pointers later or never.
+    """
+    from tracebee.btf.types import Composite, Int, Ptr
+
+    found = btf.type(btf.resolve(type_id))
+    if not isinstance(found, Ptr):
+        return True
+    target = btf.resolve(found.type_id)
+    behind = btf.type(target)
+    return target == 0 or isinstance(behind, Composite) or (isinstance(behind, Int) and behind.name == "char")
 
 
 def describe_prototype(
