@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from ..caselib import Case, load_cases
-from .guests import KERNELS, started
+from ..caselib import Case
+from .guests import KERNELS, chosen_cases, started
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
-@pytest.mark.parametrize("case", load_cases(), ids=lambda case: case.id)
+@pytest.mark.parametrize("case", chosen_cases(), ids=lambda case: case.id)
 def test_case(case: Case, kernel: str) -> None:
     guest = started[kernel]
     if isinstance(guest, str):
