@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import signal
@@ -37,6 +38,9 @@ if TYPE_CHECKING:
 
 COALESCE = 0.004
 """Seconds that a reader waits after a batch, so that the next batch is worth its wakeup."""
+
+EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+"""What says nothing about the place to attach to, but that there is no room for more."""
 
 SKIPPED_SHOWN = 3
 """Of so many places that could not be attached to the reason is told."""
@@ -141,7 +145,7 @@ class Session:
                 skipped += self.backend.attach(probe)
             except AttachError as error:
                 # What a wildcard matches need not all be there to be attached to, but some of it.
-                if not probe.optional:
+                if not probe.optional or getattr(error.__cause__, "errno", 0) in EXHAUSTED:
                     raise
                 skipped.append((probe.name, error.reason))
                 first = first or error

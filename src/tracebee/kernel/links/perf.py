@@ -48,7 +48,13 @@ def hint_for(error: SyscallError) -> str:
             "processes without CAP_PERFMON"
         )
     if error.errno == errno.EMFILE:
-        return "too many open files: raise the limit with ulimit -n"
+        import resource
+
+        limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        return (
+            f"each probe takes up to two of the {limit} files that this process may open: raise the limit "
+            "(ulimit -Hn), or name fewer places"
+        )
     return ""
 
 
