@@ -317,7 +317,8 @@ class SyscallKind(TracepointKind):
         found = context.machine.tracepoint_format(category, event)
         if found is None:
             return None
-        plain = [field for field in found.fields if not field.is_common]
+        # Newer kernels copy what the arguments point to behind them; that is not in the registers.
+        plain = [field for field in found.fields if not field.is_common and not field.data_loc]
         # The offset is the position among the arguments: 0 is the number, then what the call takes.
         fields = tuple(
             Field(field.name, field_type(field, context.types, True), position)
