@@ -225,6 +225,9 @@ def _fentry() -> bool:
             _nothing, "TRACING", expected_attach_type="TRACE_FENTRY", attach_btf_id=type_id
         )
     except SyscallError:
+        # Some kernels refuse it to everybody; of anyone without the rights that says nothing.
+        if missing_right("loading BPF programs") is not None:
+            raise
         return False
 
 

@@ -136,6 +136,52 @@ def test_helpers_without_rights(refusing: Any) -> None:
         features._has_helper("loop")
 
 
+@pytest.mark.parametrize(("who", "answer"), [(ROOT, False), (NOBODY, None)])
+def test_fentry_is_refused_to_everybody_or_to_us(
+    refusing: Any, monkeypatch: pytest.MonkeyPatch, who: rights.Rights, answer: bool | None
+) -> None:
+    refusing(errno.EPERM, who=who)
+    monkeypatch.setattr(features, "_kernel_type", lambda name, kind: 7)
+    if answer is None:
+        with pytest.raises(PermissionRefused, match="CAP_BPF and CAP_PERFMON"):
+            Features().has("fentry")
+    else:
+        assert Features().has("fentry") is answer
+
+
+@pytest.mark.parametrize(
+    ("number", "answer"),
+    [
+        (errno.ESRCH, True),
+        (errno.ENOENT, True),
+        # Without fprobe, as in Debian's 6.1; before 5.18.
+        (errno.EOPNOTSUPP, False),
+        (errno.EINVAL, False),
+    ],
+)
+def test_links_for_many_kprobes_by_what_the_kernel_complains_of(
+    monkeypatch: pytest.MonkeyPatch, number: int, answer: bool
+) -> None:
+    asked: list[dict[str, Any]] = []
+
+    def link(fd: int, cookies: list[int], **options: Any) -> int:
+        asked.append(options)
+        raise SyscallError("bpf(BPF_LINK_CREATE)", number)
+
+    monkeypatch.setattr(bpf, "prog_load", lambda *args, **options: (os.open(os.devnull, os.O_RDONLY), ""))
+    monkeypatch.setattr(bpf, "link_kprobes", link)
+    assert Features().has("kprobe_multi") is answer
+    assert asked[0]["attach_type"] == "TRACE_KPROBE_MULTI"
+
+
+def test_without_rights_links_for_many_kprobes_are_not_known(
+    refusing: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refusing(errno.EPERM, who=NOBODY)
+    with pytest.raises(PermissionRefused):
+        Features().has("kprobe_multi")
+
+
 # ---------------------------------------------------------------------- programs
 
 
