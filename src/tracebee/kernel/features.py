@@ -93,6 +93,16 @@ def _atomic_fetch(builder: Builder) -> None:
     builder.exit()
 
 
+def _large_keys() -> bool:
+    """Whether a hash map's keys may be larger than a program's stack (Linux 5.11, c6bde958a62b)."""
+    try:
+        os.close(bpf.map_create("HASH", 1024, 8, 1, flags=1))
+    except SyscallError as error:
+        # Whoever may make no map at all learns that from the first one that a script needs.
+        return error.errno != errno.E2BIG
+    return True
+
+
 def _hash_on_demand() -> bool:
     """Whether programs that run in an NMI can use maps without preallocation (Linux 6.1, 34dd3bad1a6f)."""
     fd = bpf.map_create("HASH", 4, 8, 1, flags=1)
@@ -267,6 +277,7 @@ FEATURES = {
             "maps take all their memory at once",
             _hash_on_demand,
         ),
+        Feature("large_keys", "5.11", "keys of more than 512 bytes", "strings are shorter", _large_keys),
         Feature("perf_link", "5.15", "links for perf events", "programs are attached by ioctl", _perf_link),
         Feature("tp_btf", "5.5", "typed raw tracepoints", "arguments are read by helpers", _tp_btf),
         Feature(
@@ -299,6 +310,9 @@ FEATURES = {
         _helper("ktime_get_boot_ns", "5.8", "nsecs(boot)", "nsecs does not count time asleep"),
         _helper("get_current_task_btf", "5.11", "typed curtask", "fields are read by helpers"),
         _helper("jiffies64", "5.5", "jiffies", "it is refused"),
+        _helper("override_return", "4.16", "override()", "it is refused")._replace(
+            attempt=lambda: _has_helper("override_return", "KPROBE")
+        ),
         _helper("send_signal", "5.3", "signal()", "it is refused"),
         _helper("probe_read_kernel", "5.5", "reading kernel memory", "nothing works"),
         _helper(

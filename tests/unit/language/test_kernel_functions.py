@@ -379,3 +379,10 @@ def test_where_the_kernel_lacks_them() -> None:
     machine = Kernel(NEW - {"kprobe", "fentry"})
     assert "CONFIG_KPROBES is not set" in messages("kprobe:vfs_read { }", machine=machine)[0]
     assert "refuses fentry and fexit programs" in messages("fexit:vfs_read { }", machine=machine)[0]
+
+
+def test_override_needs_its_helper() -> None:
+    script = "kprobe:vfs_read { override(1); }"
+    assert helper_calls(program_of(script, KERNEL, unsafe=True))["bpf_override_return"] == 1
+    machine = Kernel(NEW - {"override_return"})
+    assert "CONFIG_BPF_KPROBE_OVERRIDE" in messages(script, machine=machine, unsafe=True)[0]

@@ -79,6 +79,12 @@ class Override(Unsafe):
         assert unit is not None
         if unit.kind.name != "kprobe":
             infer.error(f'override can not be used with "{unit.kind.name}" probes', call.span)
+        elif not infer.context.machine.feature("override_return"):
+            infer.error(
+                "override() needs a kernel built with CONFIG_BPF_KPROBE_OVERRIDE: this one has no helper "
+                "override_return",
+                call.span,
+            )
         return VOID
 
     def run(self, low: Lowering, call: tree.Call) -> None:
