@@ -10,8 +10,9 @@ from tracebee.insn import encode
 from tracebee.insn.builder import Builder
 from tracebee.syscalls import bpf
 
-NOT_ALLOWED = "is not allowed"
-"""What the verifier says of a function that no program of the type may call, before it looks at arguments."""
+NOT_ALLOWED = ("is not allowed", "BPF_CALL uses reserved fields")
+"""What the verifier says of a function that no program of the type may call, before it looks at arguments; and of any
+such call before Linux 5.13."""
 
 
 def kfunc_allowed(program_type: str, name: str, type_id: int, raw_tracepoint_id: int = 0) -> bool:
@@ -34,6 +35,6 @@ def kfunc_allowed(program_type: str, name: str, type_id: int, raw_tracepoint_id:
     except bpf.LoadRefused as refused:
         if refused.errno == errno.EPERM and not refused.log:
             raise
-        return NOT_ALLOWED not in refused.log
+        return not any(text in refused.log for text in NOT_ALLOWED)
     os.close(fd)
     return True

@@ -395,3 +395,19 @@ def test_the_number_of_programs_has_a_limit() -> None:
 def test_demangling_is_as_configured(wanted: bool) -> None:
     script = f"config = {{ cpp_demangle = {str(wanted).lower()} }} begin {{ print(usym(1)); }}"
     assert spec_of(script).schema.demangles is wanted
+
+
+def test_where_keys_are_small_strings_are_short() -> None:
+    script = "t:irq:softirq_entry { @[str(1), str(2)] = 1; @whole = str(3); }"
+
+    def sizes(machine: str, text: str = script) -> dict[str, tuple[int, int]]:
+        return {one.name: (one.key_size, one.value_size) for one in spec_of(text, MACHINES[machine]).maps}
+
+    assert sizes("new")["@"][0] == 2048
+    assert sizes("old")["@"][0] == 400
+    assert sizes("old", f"config = {{ max_strlen = 300 }} {script.replace('2', '2, 10')}")["@"][0] == 300 + 11
+    large = "begin { @[str(1, 600)] = 1; }"
+    assert messages(large, machine=MACHINES["old"]) == [
+        "this kernel lacks keys of more than 512 bytes (since Linux 5.11): one of @ takes 601"
+    ]
+    assert sizes("new", large)["@"][0] == 601

@@ -34,7 +34,7 @@ class Path(Builtin):
         unit = infer.unit
         assert unit is not None
         infer.visit(call.arguments[0])
-        size = infer.config.number("max_strlen")
+        size = infer.usual_strlen
         if len(call.arguments) == 2:
             size = literal_number(infer, call, 1) or size
         if unit.kind.name not in ("fentry", "fexit", "iter"):

@@ -50,7 +50,7 @@ class Str(Builtin):
             return StrType(type_.capacity)
         if not isinstance(type_, StrType | Named | Void | Array):
             type_ = address_argument(infer, call, 0)
-        capacity = limit
+        capacity = infer.usual_strlen
         if len(call.arguments) == 2:
             length = call.arguments[1]
             integer_argument(infer, call, 1)

@@ -41,6 +41,9 @@ LARGEST_PER_CPU_VALUE = 32 * 1024
 EAGER_BYTES = 32 << 20
 """Hash maps whose elements would take more memory than this are filled on demand, where the kernel can."""
 
+SMALL_KEY = 512
+"""MAX_BPF_STACK: what keys of hash maps were limited to up to Linux 5.10 (c6bde958a62b)."""
+
 BPF_F_NO_PREALLOC = 1
 BPF_F_RDONLY_PROG = 1 << 7
 BPF_F_MMAPABLE = 1 << 10
@@ -140,6 +143,13 @@ class Build:
             kind = DECLARED_KINDS[state.kind] if state.kind else ("PERCPU_HASH" if per_cpu else "HASH")
             entries = state.max_entries or limit
             flag_offset = 0
+            if key.size > SMALL_KEY and not self.context.machine.feature("large_keys"):
+                self.context.diagnostics.fail(
+                    f"this kernel lacks keys of more than {SMALL_KEY} bytes (since Linux 5.11): "
+                    f"one of {state.name} takes {key.size}",
+                    state.span,
+                    "give strings in it a shorter limit: str(x, 200), or max_strlen in the configuration",
+                )
             size = align_up(value.size, 8)
             cpus = self.context.machine.possible_cpus if "PERCPU" in kind else 1
             flags = 0

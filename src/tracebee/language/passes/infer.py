@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from tracebee.language import tree
 from tracebee.language.builtins import find_builtin
+from tracebee.language.config import OPTIONS
 from tracebee.language.diagnostics import nearest
 from tracebee.language.rules import (
     BOOL,
@@ -57,6 +58,10 @@ if TYPE_CHECKING:
 
 MAX_ROUNDS = 40
 """Types only widen, so the rounds come to an end long before this."""
+
+
+SHORT_STRLEN = 200
+"""Where map keys have 512 bytes at most, two strings are to fit into one."""
 
 
 class MapState(Mutable):
@@ -122,6 +127,14 @@ class Inference:
             tree.ForRange: self._for_range,
             tree.Jump: self._jump,
         }
+
+    @property
+    def usual_strlen(self) -> int:
+        """The limit of a string for which nobody gave one."""
+        limit = self.config.number("max_strlen")
+        if limit == OPTIONS["max_strlen"].default and not self.context.machine.feature("large_keys"):
+            return SHORT_STRLEN
+        return limit
 
     def run(self, units: list[Unit]) -> None:
         """Infer all units; mistakes go to the diagnostics."""
