@@ -41,6 +41,7 @@ NEEDS = {
     "system": "starts commands, or reads files, on behalf of the script",
     "timer": "interval and profile probes",
     "tracepoint": "tracepoint probes",
+    "uprobe-callers": "a user stack at a function's first instruction that has the function's caller",
     "uprobe": "uprobe and uretprobe probes",
     "usdt": "usdt probes",
     "watchpoint": "watchpoint probes",

@@ -114,9 +114,10 @@ def lacking_words() -> set[str]:
     found = set()
     if not features.has("loop") and not features.has("may_goto"):
         found.add("long-loops")
-    # bpf_d_path_allowed() lets iterators call it since Linux 5.12; before, only some functions' fentry.
+    # bpf_d_path_allowed() lets iterators call it since Linux 5.12; before, only some functions' fentry.  The kernel
+    # of Debian 11 (5.10) walks user stacks from a frame that is not set up yet, that of Debian 12 does not.
     if tuple(map(int, os.uname().release.split(".")[:2])) < (5, 12):
-        found.add("path-iter")
+        found |= {"path-iter", "uprobe-callers"}
     return found
 
 
