@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -28,6 +29,34 @@ HAS = sorted(set(NEEDS) - {"hardware"})
 """What these kernels have under emulation: all but counters of a processor."""
 
 
+LIVE = ("tests", "examples", "docs", "README.md", "CHANGELOG.md", "pyproject.toml")
+"""What the tests of the live tier read."""
+
+
+def distribution_paths(name: str) -> list[str]:
+    """The folders and files of an installed package and of those that it needs."""
+    from importlib.metadata import PackageNotFoundError, distribution
+
+    found: dict[str, None] = {}
+    pending, seen = [name], set()
+    while pending:
+        one = pending.pop()
+        if one in seen:
+            continue
+        seen.add(one)
+        try:
+            package = distribution(one)
+        except PackageNotFoundError:
+            continue  # for another platform, or optional
+        for file in package.files or []:
+            if ".." not in file.parts:
+                found.setdefault(str(package.locate_file(file.parts[0])))
+        pending += [
+            re.split(r"[^\w.-]", need)[0] for need in package.requires or [] if "extra ==" not in need
+        ]
+    return [path for path in found if os.path.exists(path)]
+
+
 def chosen_cases() -> list[Case]:
     """The cases that are run in guests."""
     cases = load_cases()
@@ -49,6 +78,9 @@ class GuestCases:
             words += ["--share", str(ROOT / shared)]
         for target in sorted(targets.iterdir()):
             words += ["--share", str(target)]
+        if PART == 1:
+            for path in (*(str(ROOT / name) for name in LIVE), *distribution_paths("pytest")):
+                words += ["--share", path]
         words += [
             "--no-folder",
             "--",
@@ -62,18 +94,27 @@ class GuestCases:
             words, stdin=subprocess.DEVNULL, stdout=self.output, stderr=self.errors, env=env
         )
 
-    def result(self, case: str) -> tuple[str, str]:
-        """The verdict on a case and what there is to say about it."""
+    def results(self) -> dict[str, tuple[str, str]]:
+        """The verdict on everything that ran, by name, and what there is to say about it."""
         if self._results is None:
             self.process.wait()
             self.output.seek(0)
-            lines = [json.loads(line) for line in self.output.read().decode().splitlines()]
-            self._results = {name: (verdict, text) for name, verdict, text, _ in lines}
-        if case in self._results:
-            return self._results[case]
+            lines = self.output.read().decode(errors="replace").splitlines()
+            found = [json.loads(line) for line in lines if line.startswith("[")]
+            self._results = {name: (verdict, text) for name, verdict, text, _ in found}
+        return self._results
+
+    def result(self, case: str) -> tuple[str, str]:
+        """The verdict on a case."""
+        if case in self.results():
+            return self.results()[case]
         self.errors.seek(0)
         said = self.errors.read().decode(errors="replace")
         return "fail", f"the guest ended (status {self.process.returncode}) before this case: {said[-3000:]}"
+
+    def live_results(self) -> dict[str, tuple[str, str]]:
+        """The verdicts on the tests of the live tier."""
+        return {name: found for name, found in self.results().items() if name.startswith("live/")}
 
     def close(self) -> None:
         if self.process.poll() is None:

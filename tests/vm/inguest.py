@@ -2,7 +2,8 @@
 
 Starting Python under emulation takes half a second and reading the kernel's types another: so one process loads
 everything once, and each case is a fork of it.  Its arguments are a folder with compiled targets, the words of
-`needs` that the guest has, with commas between, and the names of the cases to run, or none for all.
+`needs` that the guest has, with commas between, and the names of the cases to run.  The word ``live`` instead of
+names means all cases, and the tests of the live tier after them.
 """
 
 from __future__ import annotations
@@ -11,11 +12,13 @@ import json
 import os
 import re
 import signal
+import subprocess
 import sys
 import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
@@ -25,6 +28,7 @@ SLOWER = 6
 """How much longer a case may take than on a real processor."""
 
 LACKS = re.compile(r"ERROR: (.*) \(since Linux (\d+)\.(\d+)\)")
+PLUGIN = "inguest"
 NOT_THERE = "not available for your kernel version"
 
 
@@ -137,13 +141,46 @@ def verdict(case: Case, outcome: Outcome, problems: list[str]) -> tuple[str, str
     return "fail", f"{'; '.join(problems)}\n{outcome.stdout[-1500:]}\n{outcome.stderr[-1500:]}"
 
 
+def tell(name: str, word: str, text: str, begin: float) -> None:
+    print(json.dumps([name, word, text, round(time.monotonic() - begin, 2)]), flush=True)
+
+
+def run_live_tier() -> None:
+    """The live tier's tests but the cases, by pytest; each is told as a case is."""
+    live = Path(__file__).parent.parent / "live"
+    words = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "no:terminal",
+        "-p",
+        PLUGIN,
+    ]
+    os.chdir(live.parent.parent)
+    env = dict(os.environ) | {"PYTHONPATH": f"{os.environ['PYTHONPATH']}:{Path(__file__).parent}"}
+    subprocess.run([*words, str(live), "--ignore", str(live / "test_cases.py")], env=env, check=False)
+
+
+def pytest_runtest_logreport(report: Any) -> None:
+    """This module is the plugin of that pytest as well."""
+    if report.when != "call" and report.passed:
+        return
+    words = {"passed": "pass", "skipped": "unsupported", "failed": "fail"}
+    text = str(report.longrepr)[-3000:] if report.longrepr else ""
+    tell(f"live/{report.nodeid}", words[report.outcome], text, time.monotonic() - report.duration)
+
+
 def main() -> None:
     targets, has, *names = sys.argv[1:]
     preload()
     words = set(has.split(",")) - lacking_words()
     env = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "PYTHONPATH") if name in os.environ}
     for case in load_cases():
-        if names and case.id not in names:
+        if names != ["live"] and case.id not in names:
             continue
         case = replace(case, timeout=SLOWER * case.timeout)
         lacking = sorted(case.needs - words)
@@ -155,7 +192,9 @@ def main() -> None:
                 target = Path(targets, case.target) if case.target else None
                 outcome = run_case(case, Forked, Path(folder), env, target)  # type: ignore[arg-type]
                 word, text = verdict(case, outcome, failures(case, outcome))
-        print(json.dumps([case.id, word, text, round(time.monotonic() - begin, 2)]), flush=True)
+        tell(case.id, word, text, begin)
+    if names == ["live"]:
+        run_live_tier()
 
 
 if __name__ == "__main__":
