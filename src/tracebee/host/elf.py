@@ -398,7 +398,9 @@ class ElfFile:
     def library_path(self) -> list[str]:
         """Folders where its libraries are looked for first: DT_RUNPATH, or DT_RPATH where there is none."""
         found = self._dynamic_strings(_DT_RUNPATH) or self._dynamic_strings(_DT_RPATH)
-        return [folder for text in found for folder in text.replace("${ORIGIN}", "$ORIGIN").split(":") if folder]
+        return [
+            folder for text in found for folder in text.replace("${ORIGIN}", "$ORIGIN").split(":") if folder
+        ]
 
     @property
     def interpreter(self) -> str:

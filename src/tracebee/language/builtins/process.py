@@ -216,7 +216,9 @@ class Nsecs(Builtin):
             if not isinstance(word, tree.Name):
                 infer.error("nsecs() only takes one of: monotonic, boot, tai, sw_tai", call.span)
             elif word.name == "tai" and infer.final and not infer.context.machine.feature("ktime_get_tai_ns"):
-                infer.error("The kernel does not support the helper ktime_get_tai_ns (since Linux 6.1)", call.span)
+                infer.error(
+                    "The kernel does not support the helper ktime_get_tai_ns (since Linux 6.1)", call.span
+                )
         return UINT64
 
     def value(self, low: Lowering, call: tree.Call) -> Operand:
