@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,7 +11,7 @@ from tracebee.insn import opcodes as op
 from tracebee.insn.codec import MapValue
 from tracebee.insn.helpers import helper_id
 from tracebee.language.probes.base import Point
-from tracebee.language.probes.tracepoint import TracepointKind, TypedSyscallEnter
+from tracebee.language.probes.tracepoint import FEW, MANY, TracepointKind, TypedSyscallEnter, few_syscalls
 from tracebee.language.probes.uprobe import UprobeKind
 from tracebee.spec.objects import GLOBALS_MAP, Globals, Tracepoint
 
@@ -411,3 +412,27 @@ def test_where_keys_are_small_strings_are_short() -> None:
         "this kernel lacks keys of more than 512 bytes (since Linux 5.11): one of @ takes 601"
     ]
     assert sizes("new", large)["@"][0] == 601
+
+
+class NamedTypes:
+    """As much of a kernel's BTF as a question for names needs."""
+
+    def __init__(self, *names: str) -> None:
+        self.names = names
+
+    def find(self, name: str, kinds: object) -> int | None:
+        return 1 if name in self.names else None
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (("tracepoint_ext", "tracepoint_srcu_srcu_data"), MANY),  # 7.2
+        (("tracepoint_ext",), FEW),  # 6.18
+        (("tracepoint_srcu_srcu_data",), FEW),  # 6.1, where it is for tracepoints in idle tasks
+        ((), FEW),
+    ],
+)
+def test_preemptible_tracepoints_are_not_made_one(names: tuple[str, ...], expected: int) -> None:
+    context = SimpleNamespace(types=SimpleNamespace(btf=NamedTypes(*names)))
+    assert few_syscalls(context) == expected  # type: ignore[arg-type]

@@ -12,7 +12,7 @@ from tracebee.language import tree
 from tracebee.language.diagnostics import Diagnostics, nearest
 from tracebee.language.probes import KINDS, get_kind, kind_name
 from tracebee.language.probes.base import Expansion, Point, ProbeKind, Unit, Uses
-from tracebee.language.probes.tracepoint import FEW, is_syscall_event, lower_syscalls
+from tracebee.language.probes.tracepoint import FEW, few_syscalls, is_syscall_event, lower_syscalls
 from tracebee.spec.objects import Tracepoint
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def make_units(compilation: Compilation) -> list[Unit]:
         )
     if not total:
         context.diagnostics.fail("No probes to attach", None, severity="")
-    lower = many_syscalls(expanded)
+    lower = many_syscalls(expanded, context)
     units: list[Unit] = []
     for probe, points in expanded:
         units += group(probe, lower_syscalls(points, context) if lower else points, context, len(units))
@@ -105,10 +105,13 @@ def report_empty(probe: tree.Probe, context: Expansion) -> None:
         )
 
 
-def many_syscalls(expanded: list[tuple[tree.Probe, list[tuple[ProbeKind, Point]]]]) -> bool:
+def many_syscalls(
+    expanded: list[tuple[tree.Probe, list[tuple[ProbeKind, Point]]]], context: Expansion
+) -> bool:
     """Whether the script has more than a few tracepoints of system calls."""
     places = (point.attach for _, points in expanded for _, point in points)
-    return sum(isinstance(place, Tracepoint) and is_syscall_event(place) for place in places) > FEW
+    found = sum(isinstance(place, Tracepoint) and is_syscall_event(place) for place in places)
+    return found > FEW and found > few_syscalls(context)
 
 
 def _filter(pattern: str) -> Callable[[ProbeKind, Point], bool]:

@@ -35,6 +35,24 @@ if TYPE_CHECKING:
 FEW = 2
 """Up to so many system call tracepoints of a script are attached as what they are; see `lower_syscalls`."""
 
+MANY = 64
+"""The same where raw tracepoints of system calls can be preempted, see `few_syscalls`."""
+
+
+def few_syscalls(context: Expansion) -> int:
+    """How many tracepoints of system calls stay what they are; more of them become one raw tracepoint.
+
+    With Linux 7 their raw tracepoints run preemptible, guarded by SRCU: while one task is preempted in the program,
+    its runs for other tasks on that CPU are skipped.  Losing events is worse than a slow end, so many stay plain.
+    """
+    from tracebee.btf.types import Struct, Var
+
+    btf = context.types.btf
+    if btf is None or btf.find("tracepoint_ext", (Struct,)) is None:
+        return FEW
+    # Older kernels have such a variable for tracepoints in idle tasks; the structure came after those had gone.
+    return MANY if btf.find("tracepoint_srcu_srcu_data", (Var,)) is not None else FEW
+
 
 class TracepointKind(ProbeKind):
     name = "tracepoint"
