@@ -149,6 +149,23 @@ def test_nothing_stays_behind(number: signal.Signals) -> None:
     assert wait_until(lambda: not ours())
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda n: n.name)
+def test_a_signal_right_after_the_notice_ends_in_order(number: signal.Signals) -> None:
+    program = "BEGIN { @counted = 7; } interval:s:100 { }"
+    with subprocess.Popen(
+        [*TOOL, "-e", program],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(),
+    ) as process:
+        assert process.stderr is not None
+        assert process.stderr.readline() == "Attached 2 probes\n"
+        process.send_signal(number)
+        out, err = process.communicate(timeout=30)
+    assert (process.returncode, out, err) == (0, "\n\n@counted: 7\n", "")
+
+
 def test_exit_leaves_nothing_behind() -> None:
     done = tracebee("-q", "-e", script("interval:ms:1 { exit(3); }"))
     assert (done.returncode, done.stderr) == (3, "")

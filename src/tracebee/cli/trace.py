@@ -325,7 +325,7 @@ def trace(
         if arguments.dry_run:
             session.attach_all()
             return 0
-        session.start()
+        session.start(catch_signals=True)
         if os.environ.get(NOTIFY):
             output.write(f"{NOTIFY}\n")
             output.flush()

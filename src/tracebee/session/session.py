@@ -82,6 +82,7 @@ class Session:
         self._wakeup: tuple[int, int] | None = None
         self._old_handlers: dict[int, Any] = {}
         self._signals: set[int] = set()
+        self._catches = False
         self._pidfd = -1
         self._poller: select.epoll | None = None
 
@@ -108,11 +109,13 @@ class Session:
 
     # --- the order of things
 
-    def start(self) -> None:
+    def start(self, catch_signals: bool = False) -> None:
         """Run ``begin``, attach everything else, and let the target go.
 
-        Raises AttachError, TargetError.
+        With `catch_signals` whoever hears that everything is attached can end the session with a signal: until then
+        one ends the process, and from then on it is `run` that ends.  Raises AttachError, TargetError.
         """
+        self._catches = catch_signals
         self.prepare()
         self.fire("begin")
         self.attach_all()
@@ -153,6 +156,8 @@ class Session:
             raise first
         if skipped:
             self.output.warn(describe_skipped(skipped, attached))
+        if self._catches:
+            self.catch_signals()
         self.output.renderer.attached(attached - len(skipped))
         self.output.flush()
 
@@ -173,7 +178,8 @@ class Session:
 
     def run(self) -> int:
         """Handle events until the script, its target or a signal ends it; the exit status."""
-        self.catch_signals()
+        if self._wakeup is None:
+            self.catch_signals()
         try:
             self.settle()
             while not self.finished:
