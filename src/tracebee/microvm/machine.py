@@ -11,10 +11,11 @@ import time
 from typing import TYPE_CHECKING
 
 from tracebee.errors import TargetError
+from tracebee.microvm.accelerator import KVM, TCG, choose_accelerator, remember
 from tracebee.microvm.cpio import write_archive
 from tracebee.microvm.image import job_tree, package_layer, python_layer
 from tracebee.microvm.kernels import cache_folder
-from tracebee.microvm.qemu import Qemu
+from tracebee.microvm.qemu import Qemu, find_qemu
 from tracebee.records import Mutable
 
 if TYPE_CHECKING:
@@ -31,8 +32,8 @@ FAILED = 125
 TIMED_OUT = 124
 """Exit status when the command runs past its time, as timeout(1) gives it."""
 
-BOOT_SECONDS = 120
-"""Booting takes 3 to 5 seconds, and a busy host makes that several times longer."""
+BOOT_SECONDS = {TCG: 120, KVM: 20}
+"""By accelerator.  Emulated, booting takes 3 to 5 seconds, and a busy host makes that several times longer."""
 SILENT_SECONDS = 60
 """A guest that gives no sign for so long hangs; it gives one every two seconds."""
 TRIES = 3
@@ -85,13 +86,17 @@ def run_job(
             for layer in layers:
                 append_file(file, layer.archive)
             write_archive(tree.entries(), file)
+        accelerator = choose_accelerator(find_qemu(), cache_folder())
         for attempt in range(TRIES):
-            guest = Guest(kernel, initramfs, memory, limits)
+            guest = Guest(kernel, initramfs, memory, limits, accelerator)
             try:
                 return guest.run(write)
             except GuestError:
                 if guest.started or attempt == TRIES - 1:
                     raise
+                if accelerator == KVM:
+                    accelerator = TCG
+                    remember(cache_folder(), TCG)
             finally:
                 guest.close()
     raise AssertionError("unreachable")
@@ -109,7 +114,9 @@ def append_file(stream: BinaryIO, path: str) -> None:
 class Guest:
     """A machine with its ports being listened to."""
 
-    def __init__(self, kernel: Kernel, initramfs: str, memory: int, limits: Limits) -> None:
+    def __init__(
+        self, kernel: Kernel, initramfs: str, memory: int, limits: Limits, accelerator: str = TCG
+    ) -> None:
         self.kernel = kernel
         self.limits = limits
         self.started = False
@@ -117,7 +124,8 @@ class Guest:
         self._status: int | None = None
         self._control = b""
         self._signals: list[int] = []
-        self.qemu = Qemu(kernel.image, initramfs, memory, limits.cpus)
+        self._boot_seconds = BOOT_SECONDS[accelerator]
+        self.qemu = Qemu(kernel.image, initramfs, memory, limits.cpus, accelerator)
 
     def run(self, write: Callable[[int, bytes], None]) -> int:
         """Listen until the command has ended; its status, or TIMED_OUT."""
@@ -182,8 +190,8 @@ class Guest:
                     self.qemu.ports[CONTROL].sendall(b"signal %d\n" % number)
                 if end and now > end:
                     return TIMED_OUT
-                if not self.started and now - begin > BOOT_SECONDS:
-                    raise self._failure(f"it did not come up within {BOOT_SECONDS} seconds")
+                if not self.started and now - begin > self._boot_seconds:
+                    raise self._failure(f"it did not come up within {self._boot_seconds} seconds")
                 if self.started and now - heard > SILENT_SECONDS:
                     raise self._failure(f"it has given no sign of life for {SILENT_SECONDS} seconds")
         raise self._failure("it is gone")

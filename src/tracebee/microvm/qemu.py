@@ -11,12 +11,8 @@ import signal
 import socket
 import subprocess
 import tempfile
-from typing import TYPE_CHECKING
-
 from tracebee.errors import NotSupportedError, TargetError
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+from tracebee.microvm.accelerator import KVM, TCG
 
 PROGRAMS = {"x86_64": "qemu-system-x86_64"}
 PACKAGES = {"x86_64": "qemu-system-x86"}
@@ -34,12 +30,13 @@ COMMAND_LINE = (
     "8250.nr_uarts=4 cryptomgr.notests=1",
 )
 
-CPU = "max,-cx16,-la57"
-"""Before QEMU 8.0 flags are set wrongly after cmpxchg16b, which the kernel's slab allocator uses where it is there;
-tables of five levels are slower to walk."""
+PROCESSORS = {KVM: "host", TCG: "max,-cx16,-la57"}
+"""By accelerator.  Before QEMU 8.0 flags are set wrongly after cmpxchg16b, which the kernel's slab allocator uses
+where it is there; tables of five levels are slower to walk."""
 
-ACCELERATOR = "tcg,thread=single,tb-size=256"
-"""One thread for all CPUs: before 8.1 QEMU can run stale code on one CPU while another patches kernel text."""
+ACCELERATORS = {KVM: "kvm", TCG: "tcg,thread=single,tb-size=256"}
+"""Under emulation one thread for all CPUs: before 8.1 QEMU can run stale code on one CPU while another patches
+kernel text."""
 
 
 def find_qemu() -> str:
@@ -64,7 +61,7 @@ class Qemu:
     """A running machine.  `ports` are the host's ends of its serial ports, in their order."""
 
     def __init__(
-        self, image: str, initramfs: str, memory: int, cpus: int = 1, extra: Sequence[str] = ()
+        self, image: str, initramfs: str, memory: int, cpus: int = 1, accelerator: str = TCG
     ) -> None:
         """Start it; `memory` is in MiB.  Raises NotSupportedError, TargetError."""
         program = find_qemu()
@@ -72,7 +69,14 @@ class Qemu:
         theirs: list[socket.socket] = []
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - as long as the machine
         words = [program, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]
-        words += ["-machine", "pc,vmport=off,smbus=off,hpet=off,usb=off", "-accel", ACCELERATOR, "-cpu", CPU]
+        words += [
+            "-machine",
+            "pc,vmport=off,smbus=off,hpet=off,usb=off",
+            "-accel",
+            ACCELERATORS[accelerator],
+            "-cpu",
+            PROCESSORS[accelerator],
+        ]
         words += ["-smp", str(cpus), "-m", f"{memory}M", "-kernel", image, "-initrd", initramfs]
         words += ["-append", " ".join(COMMAND_LINE)]
         for index, (address, line) in enumerate(PORTS):
@@ -84,7 +88,6 @@ class Qemu:
                 "-device",
                 f"isa-serial,index={index},chardev=port{index},iobase={address:#x},irq={line}",
             ]
-        words += extra
         try:
             self.process = subprocess.Popen(
                 words,

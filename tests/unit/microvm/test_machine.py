@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tracebee.errors import NotSupportedError
-from tracebee.microvm import machine
+from tracebee.microvm import accelerator, machine
 from tracebee.microvm.image import Job
 from tracebee.microvm.kernels import Kernel
 from tracebee.microvm.machine import ERRORS, OUTPUT, TIMED_OUT, GuestError, Limits, run_job
@@ -48,6 +48,7 @@ class FakeQemu:
         monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
         # Real layers take half a second each, and nobody looks into them here.
         monkeypatch.setattr(machine, "python_layer", machine.package_layer)
+        monkeypatch.setenv("TRACEBEE_VM_ACCELERATOR", "tcg")
         monkeypatch.setenv("PATH", f"{folder / 'bin'}:{os.environ['PATH']}")
 
     def run(self, body: str, limits: Limits | None = None) -> tuple[int, str, str]:
@@ -133,10 +134,29 @@ def test_a_guest_that_hangs(fake: FakeQemu, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_a_boot_that_hangs(fake: FakeQemu, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine, "BOOT_SECONDS", 1)
+    monkeypatch.setattr(machine, "BOOT_SECONDS", {"tcg": 1})
     monkeypatch.setattr(machine, "TRIES", 1)
     with pytest.raises(GuestError, match="did not come up within 1 seconds"):
         fake.run("time.sleep(60)")
+
+
+def test_without_kvm_when_a_guest_does_not_come_up_with_it(
+    fake: FakeQemu, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRACEBEE_VM_ACCELERATOR", "kvm")
+    monkeypatch.setattr(machine, "BOOT_SECONDS", {"kvm": 1, "tcg": 60})
+    body = """
+    if "kvm" in sys.argv:
+        time.sleep(60)
+    say(3, "ready\\nexit 0\\n")
+    """
+    assert fake.run(body)[0] == 0
+    assert ["-accel kvm -cpu host" in words for words in fake.starts()] == [True, False]
+    # The next guest is not made to wait.
+    monkeypatch.delenv("TRACEBEE_VM_ACCELERATOR")
+    monkeypatch.setattr(accelerator, "DEVICE", str(fake.log))
+    assert fake.run(body)[0] == 0
+    assert len(fake.starts()) == 3
 
 
 def test_a_command_that_runs_past_its_time(fake: FakeQemu) -> None:
