@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import tempfile
+
 from tracebee.errors import NotSupportedError, TargetError
 from tracebee.microvm.accelerator import KVM, TCG
 
