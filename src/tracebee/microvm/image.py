@@ -64,6 +64,7 @@ TOOLS = (
     *("timeout", "kill", "mount", "umount", "grep", "sed", "awk", "find", "xargs", "sync", "pwd", "expr"),
     *("nproc", "md5sum", "sha256sum", "od", "hostname", "nice", "setsid", "dmesg", "sysctl"),
 )
+FOLDERS = ("/proc", "/sys", "/dev", "/run", "/root", "/var/tmp", "/usr/local/bin", "/usr/bin", "/etc")
 SETTINGS = ("passwd", "group", "nsswitch.conf", "ld.so.cache", "localtime", "hosts", "protocols", "services")
 
 # Of the standard library: what is for testing, for screens, or for installing.
@@ -99,17 +100,7 @@ MOST_SHOWN = 256 << 20
 def base_tree() -> Tree:
     """What is the same for every command."""
     tree = Tree(strip=True)
-    for folder in (
-        "/proc",
-        "/sys",
-        "/dev",
-        "/run",
-        "/root",
-        "/var/tmp",
-        "/usr/local/bin",
-        "/usr/bin",
-        "/etc",
-    ):
+    for folder in FOLDERS:
         tree.add_folder(folder)
     tree.add_folder("/tmp", 0o1777)
     for link in ("/bin", "/sbin", "/lib", "/lib64", "/var/run"):
@@ -137,7 +128,8 @@ def add_python(tree: Tree) -> None:
     tree.add_program(sys.executable)
     real = os.path.realpath(sys.executable)
     tree.add_link("/.python", real)
-    tree.add_link("/usr/local/bin/python3", sys.executable)
+    if "/usr/local/bin/python3" not in tree:
+        tree.add_link("/usr/local/bin/python3", sys.executable)
     if sys.prefix != sys.base_prefix:
         tree.add(os.path.join(sys.prefix, "pyvenv.cfg"))
     for path in {sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")}:
