@@ -152,7 +152,6 @@ def run_live_tier() -> None:
         sys.executable,
         "-m",
         "pytest",
-        "-q",
         "-p",
         "no:cacheprovider",
         "-p",

@@ -343,6 +343,10 @@ class Features:
     def __init__(self, disabled: Iterable[str] = ()) -> None:
         self._answers: dict[str, bool] = dict.fromkeys(disabled, False)
 
+    def disable(self, name: str) -> None:
+        """Count a feature as missing from now on."""
+        self._answers[name] = False
+
     def has(self, name: str) -> bool:
         """Whether the kernel has a feature.
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import errno
+from typing import TYPE_CHECKING, Any
 
+from tracebee.errors import SourceError, VerifierError
+from tracebee.insn import opcodes as op
 from tracebee.session.child import Child
 from tracebee.session.kernel import KernelBackend
 from tracebee.session.session import Session
@@ -14,8 +17,10 @@ if TYPE_CHECKING:
     from tracebee.language.compile import Compilation
     from tracebee.session.actions import Output
     from tracebee.session.machine import LiveMachine
+    from tracebee.spec.objects import ObjectSpec
 
 SMALLEST_LOG = 1 << 16
+MAY_GOTO = op.BPF_JMP | op.BPF_JCOND
 
 
 def launch(
@@ -32,15 +37,12 @@ def launch(
 
     Raises VerifierError, PermissionRefused, TargetError, SyscallError.
     """
-    spec = compilation.spec
-    assert spec is not None
-    config = compilation.config
-    backend = KernelBackend(
-        spec,
+    backend = _load(
+        compilation,
         machine,
         pid=pid,
-        ring_pages=config.number("perf_rb_pages"),
-        log_bytes=max(SMALLEST_LOG, config.number("log_size")),
+        ring_pages=compilation.config.number("perf_rb_pages"),
+        log_bytes=max(SMALLEST_LOG, compilation.config.number("log_size")),
         log_level=log_level,
     )
     child = None
@@ -48,9 +50,49 @@ def launch(
         if command is not None:
             child = Child(command)
             backend.context.child_pid = child.pid
-        return Session(spec, backend, config, output, child=child, pid=pid, warnings=warnings)
+        return Session(
+            backend.spec, backend, compilation.config, output, child=child, pid=pid, warnings=warnings
+        )
     except BaseException:
         backend.close()
         if child is not None:
             child.close()
         raise
+
+
+def _load(compilation: Compilation, machine: LiveMachine, **options: Any) -> KernelBackend:
+    """Load a script's programs; where the verifier gets lost in its loops, with other loops.
+
+    What the verifier refuses then is told as of the first try.
+    """
+    assert compilation.spec is not None
+    try:
+        return KernelBackend(compilation.spec, machine, **options)
+    except VerifierError as refused:
+        try:
+            spec = _with_plain_loops(compilation, machine, refused)
+            if spec is not None:
+                return KernelBackend(spec, machine, **options)
+        except (VerifierError, SourceError):
+            pass
+        raise
+
+
+def _with_plain_loops(
+    compilation: Compilation, machine: LiveMachine, refused: VerifierError
+) -> ObjectSpec | None:
+    """The script with functions for its long loops, if it was refused for being too complex with may_goto.
+
+    The verifier of Linux 6.12 does not always see that one round of such a loop is like another, and follows one
+    round after the other until it has no memory for states (E2BIG, or EFAULT from push_stack()).
+    """
+    assert compilation.spec is not None
+    if refused.errno not in (errno.E2BIG, errno.EFAULT) or not machine.feature("loop"):
+        return None
+    insns = (insn for program in compilation.spec.programs for insn in program.insns)
+    if not any(insn.code == MAY_GOTO for insn in insns):
+        return None
+    from tracebee.language.compile import compile_script
+
+    machine.features.disable("may_goto")
+    return compile_script(compilation.source, machine, compilation.options).spec
