@@ -152,12 +152,16 @@ def run_live_tier() -> None:
         sys.executable,
         "-m",
         "pytest",
-        "-p",
-        "no:cacheprovider",
-        "-p",
-        "no:terminal",
-        "-p",
-        PLUGIN,
+        *(
+            "-o",
+            "addopts=--import-mode=importlib",
+            "-p",
+            "no:cacheprovider",
+            "-p",
+            "no:terminal",
+            "-p",
+            PLUGIN,
+        ),
     ]
     os.chdir(live.parent.parent)
     env = dict(os.environ) | {"PYTHONPATH": f"{os.environ['PYTHONPATH']}:{Path(__file__).parent}"}
