@@ -148,21 +148,8 @@ def tell(name: str, word: str, text: str, begin: float) -> None:
 def run_live_tier() -> None:
     """The live tier's tests but the cases, by pytest; each is told as a case is."""
     live = Path(__file__).parent.parent / "live"
-    words = [
-        sys.executable,
-        "-m",
-        "pytest",
-        *(
-            "-o",
-            "addopts=--import-mode=importlib",
-            "-p",
-            "no:cacheprovider",
-            "-p",
-            "no:terminal",
-            "-p",
-            PLUGIN,
-        ),
-    ]
+    quiet = "-o addopts=--import-mode=importlib -p no:cacheprovider -p no:terminal"
+    words = [sys.executable, "-m", "pytest", *quiet.split(), "-p", PLUGIN]
     os.chdir(live.parent.parent)
     env = dict(os.environ) | {"PYTHONPATH": f"{os.environ['PYTHONPATH']}:{Path(__file__).parent}"}
     subprocess.run([*words, str(live), "--ignore", str(live / "test_cases.py")], env=env, check=False)
