@@ -23,7 +23,7 @@ from tracebee.language.probes.registers import RegisterKind
 from tracebee.language.probes.tracepoint import is_pattern
 from tracebee.records import Frozen
 from tracebee.spec.objects import Kprobe, KprobeMulti, ProbeSpec
-from tracebee.spec.types import UINT64, Field, Struct, Type, align_up
+from tracebee.spec.types import UINT64, Field, Struct, Type
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -181,15 +181,6 @@ class KprobeKind(RegisterKind):
             fields = tuple(Field(one.name, one.type, one.slot) for one in prototype.parameters)
         origin = ("kprobe", place.function.module, point.function)
         return Struct("struct", f"args of {point.function}", 8, 8, origin, lambda: fields)
-
-    def arguments_value(self, arguments: Struct) -> Struct:
-        fields, end = [], 0
-        for field in arguments.fields:
-            end = align_up(end, field.type.align)
-            fields.append(Field(field.name, field.type, end))
-            end += field.type.size
-        origin = (arguments.origin, "value")
-        return Struct("struct", arguments.name, align_up(end, 8), 8, origin, lambda: tuple(fields))
 
     def no_arguments_reason(self, unit: Unit) -> tuple[str, str]:
         point = unit.points[0]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from tracebee.language.ir import Address
 from tracebee.language.probes.base import ProbeKind, Unit
-from tracebee.spec.types import INT64, UINT64, Type
+from tracebee.spec.types import INT64, UINT64, Field, Struct, Type, align_up
 
 if TYPE_CHECKING:
     from tracebee.language.ir import Operand
@@ -21,6 +21,15 @@ class RegisterKind(ProbeKind):
     program_type = "KPROBE"
     has_registers = True
     returns = False
+
+    def arguments_value(self, arguments: Struct) -> Struct:
+        fields, end = [], 0
+        for field in arguments.fields:
+            end = align_up(end, field.type.align)
+            fields.append(Field(field.name, field.type, end))
+            end += field.type.size
+        origin = (arguments.origin, "value")
+        return Struct("struct", arguments.name, align_up(end, 8), 8, origin, lambda: tuple(fields))
 
     def argument_type(self, number: int) -> Type | None:
         return None if self.returns or number > MOST_ARGUMENTS else INT64

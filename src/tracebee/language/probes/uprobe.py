@@ -11,7 +11,7 @@ from tracebee.language.probes.base import Expansion, Point, ProbeKind, Unit, Use
 from tracebee.language.probes.registers import RegisterKind
 from tracebee.language.probes.tracepoint import is_pattern
 from tracebee.spec.objects import ProbeSpec, Uprobe, UprobeMulti
-from tracebee.spec.types import UINT64, Field, Struct, align_up
+from tracebee.spec.types import UINT64, Field, Struct
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -216,15 +216,6 @@ class UprobeKind(RegisterKind):
             return None
         fields = tuple(Field(one.name, one.type, one.position) for one in found if one.position is not None)
         return Struct("struct", f"args of {point.function}", 8, 8, ("uprobe", *point.facts), lambda: fields)
-
-    def arguments_value(self, arguments: Struct) -> Struct:
-        fields, end = [], 0
-        for field in arguments.fields:
-            end = align_up(end, field.type.align)
-            fields.append(Field(field.name, field.type, end))
-            end += field.type.size
-        origin = (arguments.origin, "value")
-        return Struct("struct", arguments.name, align_up(end, 8), 8, origin, lambda: tuple(fields))
 
     def no_arguments_reason(self, unit: Unit) -> tuple[str, str]:
         if not self.describes_arguments or not unit.points[0].facts:
