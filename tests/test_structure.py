@@ -247,7 +247,9 @@ def test_import_of_the_package() -> None:
 def test_help_and_version(arguments: list[str]) -> None:
     found = modules_of(f"from tracebee.cli.main import main\nmain({arguments})")
     ours = {name for name in found if name.startswith("tracebee.")}
-    assert ours <= {f"tracebee.{name}" for name in ("cli", "cli.main", "cli.usage", "errors", "_version")}
+    assert ours <= {
+        f"tracebee.{name}" for name in ("cli", "cli.main", "cli.messages", "cli.usage", "errors", "_version")
+    }
     assert found & (TOO_COSTLY | {"ctypes", "getopt"}) == set()
 
 

@@ -6,17 +6,13 @@ import os
 import sys
 from typing import TYPE_CHECKING, NoReturn
 
+from tracebee.cli.messages import message_of, report
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 COMMANDS: dict[str, str] = {"check": "check", "tools": "tools", "vm": "vm"}
 """Commands by their first word, and the module that runs each; without one of them, a script is run."""
-
-ALIASES: dict[str, tuple[str, tuple[str, ...]]] = {
-    "ext4dist": ("fsdist", ("--type=ext4",)),
-    "xfsdist": ("fsdist", ("--type=xfs",)),
-}
-"""Names that stand for a tool with some options."""
 
 FAILURE = 1
 
@@ -125,6 +121,8 @@ def dispatch(arguments: list[str]) -> int:
 
 def tool_position(arguments: list[str]) -> int | None:
     """Which word names a tool that ships: the first one, or the first behind options of tracebee."""
+    from tracebee.cli.names import is_tool
+
     script = next((index for index, word in enumerate(arguments) if is_tool(word)), None)
     if not script:
         return script
@@ -140,40 +138,6 @@ def tool_position(arguments: list[str]) -> int | None:
     if not rest or not is_tool(rest[0]) or given & {"-e", "-h", "--help", "-V", "--version"}:
         return None
     return len(arguments) - len(rest)
-
-
-def is_tool(word: str) -> bool:
-    """Whether a word is the name of a tool; asked without loading what runs them."""
-    if not word.isalnum():
-        return False
-    folder = os.path.join(os.path.dirname(os.path.dirname(__file__)), "scripts")
-    return word in ALIASES or os.path.exists(os.path.join(folder, f"{word}.bt"))
-
-
-def message_of(error: Exception) -> str:
-    """The text of an error for a person."""
-    from tracebee.errors import SourceError, VerifierError
-
-    if isinstance(error, SourceError):
-        return str(error)
-    if isinstance(error, VerifierError):
-        from tracebee.cli.refusal import describe_refusal
-
-        return describe_refusal(error)
-    text = str(error)
-    return f"ERROR: {text}" if text else ""
-
-
-def report(message: str, hint: str) -> None:
-    """Write a message and a hint to standard error."""
-    lines = [line for line in (message, f"HINT: {hint}" if hint else "") if line]
-    try:
-        sys.stdout.flush()
-        data = ("\n".join(lines) + "\n").encode("utf-8", "surrogateescape")
-        sys.stderr.buffer.write(data)
-        sys.stderr.buffer.flush()
-    except (BrokenPipeError, ValueError):
-        pass
 
 
 def _silence_stdout() -> None:

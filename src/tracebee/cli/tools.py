@@ -17,7 +17,7 @@ import re
 from getopt import GetoptError, gnu_getopt
 from typing import TYPE_CHECKING
 
-from tracebee.cli.main import ALIASES, is_tool
+from tracebee.cli.names import ALIASES, FOLDER, SUFFIX, is_tool
 from tracebee.errors import NotSupportedError, UsageError
 from tracebee.records import Frozen
 
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
     from tracebee.language.compile import Compilation
 
-FOLDER = os.path.join(os.path.dirname(os.path.dirname(__file__)), "scripts")
-SUFFIX = ".bt"
 OWN_OPTIONS = "-c COMMAND, -f json, -o FILE, -B MODE, -q, -k, -v, --no-warnings, --dry-run, --backend WHERE"
 """What tracebee itself does for every tool, for the help."""
 

@@ -124,7 +124,7 @@ def write_through(stream: int, data: bytes) -> None:
 
 def run_in_guest(kernel_name: str, job: Job, limits: Limits, write: Callable[[int, bytes], None]) -> int:
     """Run a command on a kernel, fetched if need be; its exit status, or FAILED after a message."""
-    from tracebee.cli.main import report
+    from tracebee.cli.messages import report
     from tracebee.cli.progress import Progress
     from tracebee.microvm.kernels import find_kernel
     from tracebee.microvm.machine import FAILED, TIMED_OUT, GuestError, run_job

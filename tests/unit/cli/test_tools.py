@@ -10,7 +10,8 @@ import pytest
 
 from tracebee.cli import main as border
 from tracebee.cli import tools
-from tracebee.cli.main import ALIASES, is_tool, tool_position
+from tracebee.cli.main import tool_position
+from tracebee.cli.names import ALIASES, is_tool
 from tracebee.cli.trace import LONG, SHORT
 from tracebee.errors import NotSupportedError, UsageError
 from tracebee.language.diagnostics import Diagnostics
