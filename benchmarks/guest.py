@@ -80,7 +80,7 @@ def measure_inside(bench: Bench) -> Report:
     if bench.theirs is not None:
         # The peer's root as it is here has the system's /proc and more mounted; the guest mounts its own.
         inner += ["--peer-root", bench.theirs.root]
-        folders = " ".join(f'"$0/{name}"' for name in ("proc", "sys", "dev"))
+        folders = " ".join(f'"$0/{name}"' for name in ("proc", "sys", "dev", "tmp"))
         inner = ["sh", "-c", f'mkdir -p {folders} && exec "$@"', bench.theirs.root, *inner]
     variables = environment()
     variables["PYTHONPATH"] += f":{CHECKOUT}"

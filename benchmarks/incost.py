@@ -23,7 +23,8 @@ from benchmarks.peer import bpftool
 
 SUITE = Path(__file__).parent / "suite"
 CALLS = 200_000
-WARM_UP = 20_000
+CALLS_IN_GUEST = 50_000
+"""Of the probes of kernel functions, which are measured under emulation."""
 TOLERANCE = 0.02
 """How many runs, as a part of all, may be another process's before a note says so."""
 
@@ -69,23 +70,23 @@ class Workload:
 
 def measure(bench: Bench) -> Report:
     """Nanoseconds a run, instructions and machine code for each script."""
-    return measure_suite(bench, SUITE)
+    return measure_suite(bench, SUITE, CALLS)
 
 
 def measure_functions(bench: Bench) -> Report:
     """The same for probes of kernel functions.  Raises BenchmarkError where the kernel has no such probes."""
     if not os.path.exists("/sys/bus/event_source/devices/kprobe"):
         raise BenchmarkError("this kernel has no kprobes; the measurement of a guest has them")
-    return measure_suite(bench, SUITE / "functions")
+    return measure_suite(bench, SUITE / "functions", CALLS_IN_GUEST)
 
 
-def measure_suite(bench: Bench, folder: Path) -> Report:
+def measure_suite(bench: Bench, folder: Path, calls: int) -> Report:
     from tracebee.syscalls.bpf import enable_stats
 
     times: list[Figure] = []
     sizes: list[Figure] = []
     notes = [
-        f"{CALLS:,} calls a round, {bench.rounds} rounds; run_time_ns / run_cnt of all programs of a script.",
+        f"{calls:,} calls a round, {bench.rounds} rounds; run_time_ns / run_cnt of all programs of a script.",
         "In each time are two readings of the clock by the kernel: 01-empty, which both compile to three "
         "instructions, shows how much that is.",
     ]
@@ -93,14 +94,18 @@ def measure_suite(bench: Bench, folder: Path) -> Report:
     try:
         with Workload() as workload:
             for path in sorted(folder.glob("*.bt")):
-                measure_script(bench, workload, path, (times, sizes, notes))
+                measure_script(bench, workload, path, calls, (times, sizes, notes))
     finally:
         os.close(stats)
     return Report(times + sizes, notes)
 
 
 def measure_script(
-    bench: Bench, workload: Workload, path: Path, into: tuple[list[Figure], list[Figure], list[str]]
+    bench: Bench,
+    workload: Workload,
+    path: Path,
+    calls: int,
+    into: tuple[list[Figure], list[Figure], list[str]],
 ) -> None:
     """Run one script by both tools alternately, and add what it showed."""
     times, sizes, notes = into
@@ -108,7 +113,9 @@ def measure_script(
     bench.say(f"  {path.stem}")
     for tool in bench.alternately(bench.rounds):
         try:
-            costs[tool.name].append(cost(tool, workload, path, bench.dump if not costs[tool.name] else ""))
+            costs[tool.name].append(
+                cost(tool, workload, path, calls, bench.dump if not costs[tool.name] else "")
+            )
         except BenchmarkError as error:
             notes.append(f"{path.stem}: {error}")
     ours, theirs = costs["tracebee"], costs.get("bpftrace", [])
@@ -123,12 +130,12 @@ def measure_script(
     for name, them in costs.items():
         if any(one.lost for one in them):
             notes.append(f"{path.stem}: {name} lost {[one.lost for one in them]} events, which cost less.")
-        strays = max((one.runs % CALLS / CALLS for one in them), default=0)
+        strays = max((one.runs % calls / calls for one in them), default=0)
         if strays > TOLERANCE:
             notes.append(f"{path.stem}: {name}: up to {strays:.0%} of the runs were for other processes.")
 
 
-def cost(tool: Tool, workload: Workload, path: Path, dump: str) -> Cost:
+def cost(tool: Tool, workload: Workload, path: Path, calls: int, dump: str) -> Cost:
     """One script by one tool once: attach, warm up, work, detach.
 
     With `dump`, a folder, the programs as the kernel has them are written there.
@@ -138,9 +145,9 @@ def cost(tool: Tool, workload: Workload, path: Path, dump: str) -> Cost:
     tracer = Running(tool, ("-e", script, str(workload.process.pid)))
     try:
         tracer.wait_attached()
-        workload.work(kind, WARM_UP)
+        workload.work(kind, calls // 10)
         before = programs_of(tracer.pid)
-        workload.work(kind, CALLS)
+        workload.work(kind, calls)
         after = programs_of(tracer.pid)
         if dump:
             dump_programs(after, Path(dump) / f"{path.stem}.{tool.name}.txt")
