@@ -40,7 +40,9 @@ tracepoint:syscalls:sys_exit_read
     @calls = count();
     @bytes = buf(@target_buf, args.ret);
     $numbers = uptr((int64 *)@target_buf);
-    for ($i : 0..args.ret / 8) {
+    // A constant end: before Linux 5.17 the verifier has to see that a loop is short.
+    for ($i : 0..128) {
+      if ($i == args.ret / 8) { break; }
       @sum = sum($numbers[$i]);
     }
   }

@@ -31,6 +31,7 @@ NEEDS = {
     "iter": "iter probes",
     "kernel": "reads the running kernel's memory",
     "kprobe": "kprobe and kretprobe probes",
+    "large-keys": "keys of maps that are larger than 512 bytes; without them str() gives 200",
     "long-loops": "loops of more rounds than the verifier walks through",
     "path-iter": "path() in an iterator",
     "perf": "software and hardware perf events",

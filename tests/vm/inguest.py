@@ -115,7 +115,7 @@ def lacking_words() -> set[str]:
     from tracebee.kernel.features import Features
 
     features = Features()
-    found = set()
+    found = set() if features.has("large_keys") else {"large-keys"}
     if not features.has("loop") and not features.has("may_goto"):
         found.add("long-loops")
     # bpf_d_path_allowed() lets iterators call it since Linux 5.12; before, only some functions' fentry.  The kernel
