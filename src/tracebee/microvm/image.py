@@ -359,8 +359,16 @@ def find_command(job: Job) -> str:
 
 
 def add_launcher(tree: Tree) -> None:
-    """The command ``tracebee``."""
-    text = f"#!{sys.executable}\nfrom tracebee.cli.main import run\n\nrun()\n"
+    """The command ``tracebee``, which needs no environment."""
+    package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    text = f"""#!{sys.executable}
+import sys
+
+sys.path.insert(0, {os.path.dirname(package)!r})
+from tracebee.cli.main import run
+
+run()
+"""
     tree.add_data("/usr/local/bin/tracebee", text.encode(), 0o755)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import marshal
 import os
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -156,3 +157,15 @@ def test_files_of_a_package() -> None:
     assert any(path.endswith("elftools/elf/elffile.py") for path in found)
     assert not any(path.endswith(".pyc") for path in found)
     assert distribution_files("no-such-package-at-all") == []
+
+
+def test_the_launcher_needs_no_environment() -> None:
+    tree = Tree()
+    image.add_launcher(tree)
+    (entry,) = [entry for entry in tree.entries() if entry.path == "/usr/local/bin/tracebee"]
+    first, _, body = entry.data.decode().partition("\n")
+    assert first == f"#!{sys.executable}"
+    done = subprocess.run(
+        [sys.executable, "-c", body, "--version"], capture_output=True, text=True, env={}, check=False
+    )
+    assert done.stdout.startswith("tracebee v"), done.stderr
