@@ -173,12 +173,13 @@ def test_nothing_stays_after_an_exception(stage: str) -> None:
     else:
         with (
             pytest.raises(ZeroDivisionError),
-            tracebee.trace(script, command="sleep 9"),
+            tracebee.trace(script, command="sleep 9") as tracer,
         ):
             assert bpf_descriptors()
+            child = tracer.pid
             raise ZeroDivisionError
         with pytest.raises(ChildProcessError):
-            os.waitpid(-1, os.WNOHANG)
+            os.waitpid(child, os.WNOHANG)
     assert bpf_descriptors() == []
     assert descriptors() == before
 

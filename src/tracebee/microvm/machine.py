@@ -38,7 +38,7 @@ SILENT_SECONDS = 60
 """A guest that gives no sign for so long hangs; it gives one every two seconds."""
 TRIES = 3
 """A guest that dies before its command starts is started again: emulation has faults of its own."""
-CONSOLE_LINES = 25
+CONSOLE_LINES = 40
 HEADLINE = re.compile(r"(Kernel panic - .*|BUG: .*|init: .*)")
 """What in the console says why a guest ended."""
 MEMORY = 1024

@@ -52,6 +52,9 @@ IDLE = 0.5
 class Session:
     """A loaded script.  `start` attaches, `run` goes on until the end, `close` lets go of everything."""
 
+    _catches = False
+    """Whether signals are to end the session in order from when everything is attached."""
+
     def __init__(
         self,
         spec: ObjectSpec,
@@ -82,7 +85,6 @@ class Session:
         self._wakeup: tuple[int, int] | None = None
         self._old_handlers: dict[int, Any] = {}
         self._signals: set[int] = set()
-        self._catches = False
         self._pidfd = -1
         self._poller: select.epoll | None = None
 
