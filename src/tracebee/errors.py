@@ -9,6 +9,7 @@ It is cut by what a caller would do about each branch::
     ├─ NotSupportedError   this system lacks something         .feature .since .hint
     ├─ PermissionRefused   a right is missing                  .capability .hint
     ├─ TargetError         the process or file to trace        .target
+    │  └─ GuestError       the virtual machine for it          .console
     ├─ VerifierError       the kernel refused a program        .program .log .errno
     ├─ AttachError         a probe could not be attached       .probe .reason .hint
     ├─ SyscallError        the kernel failed us                .call .errno    (also an OSError)
@@ -95,6 +96,15 @@ class TargetError(TracebeeError):
         self.reason = reason
         self.hint = hint
         super().__init__(f"{target}: {reason}" if target else reason)
+
+
+class GuestError(TargetError):
+    """A virtual machine crashed, hung or did not start; `console` are the last lines of its console."""
+
+    def __init__(self, kernel: str, reason: str, console: str) -> None:
+        self.console = console
+        hint = f"the last lines of its console:\n{console}" if console else ""
+        super().__init__(f"the guest with Linux {kernel}", reason, hint)
 
 
 class SyscallError(TracebeeError, OSError):

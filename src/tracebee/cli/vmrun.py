@@ -126,8 +126,9 @@ def run_in_guest(kernel_name: str, job: Job, limits: Limits, write: Callable[[in
     """Run a command on a kernel, fetched if need be; its exit status, or FAILED after a message."""
     from tracebee.cli.messages import report
     from tracebee.cli.progress import Progress
+    from tracebee.errors import GuestError
     from tracebee.microvm.kernels import find_kernel
-    from tracebee.microvm.machine import FAILED, TIMED_OUT, GuestError, run_job
+    from tracebee.microvm.machine import FAILED, TIMED_OUT, run_job
     from tracebee.microvm.qemu import find_qemu
 
     find_qemu()

@@ -12,6 +12,7 @@ import os
 import sys
 import sysconfig
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from tracebee.errors import UsageError
@@ -268,16 +269,19 @@ def cached_layer(folder: str, kind: str, facts: str, paths: Sequence[str], make:
 
 
 def remove_unused(folder: str, kind: str) -> None:
-    """Remove the layers of a kind that nobody has used for long; one in use stays, as its time is new."""
+    """Remove the layers of a kind that nobody has used for long; one in use stays, as its time is new.
+
+    Others may do the same at this moment, and a run that was killed may have left an archive without its list.
+    """
     for name in os.listdir(folder):
+        if not (name.startswith(f"{kind}-") and name.endswith(".cpio")):
+            continue
         path = os.path.join(folder, name)
-        if (
-            name.startswith(f"{kind}-")
-            and name.endswith(".cpio")
-            and time.time() - os.stat(path).st_mtime > UNUSED
-        ):
-            os.unlink(f"{path}.paths")
-            os.unlink(path)
+        with suppress(FileNotFoundError):
+            if time.time() - os.stat(path).st_mtime > UNUSED:
+                with suppress(FileNotFoundError):
+                    os.unlink(f"{path}.paths")
+                os.unlink(path)
 
 
 class Job(Mutable):
@@ -294,6 +298,11 @@ class Job(Mutable):
     show_folder: bool = True
 
 
+def is_shown(folder: str, entry: os.DirEntry[str]) -> bool:
+    """Whether the guest sees this of a folder."""
+    return entry.name not in NOT_SHOWN
+
+
 def job_tree(job: Job, kernel: Kernel, layers: Sequence[Layer]) -> tuple[Tree, list[str]]:
     """What one run needs beside its layers, and warnings about what the guest will not have.
 
@@ -307,7 +316,7 @@ def job_tree(job: Job, kernel: Kernel, layers: Sequence[Layer]) -> tuple[Tree, l
     if job.show_folder:
         size = shown_size(job.folder)
         if size <= MOST_SHOWN:
-            tree.add_tree(job.folder, lambda folder, entry: entry.name not in NOT_SHOWN)
+            tree.add_tree(job.folder, is_shown)
         else:
             warnings.append(
                 f"the guest does not see {job.folder}: it holds more than {MOST_SHOWN >> 20} MiB; "
@@ -315,7 +324,7 @@ def job_tree(job: Job, kernel: Kernel, layers: Sequence[Layer]) -> tuple[Tree, l
             )
     for path in job.paths:
         if os.path.isdir(path):
-            tree.add_tree(path, lambda folder, entry: entry.name not in NOT_SHOWN)
+            tree.add_tree(path, is_shown)
         else:
             tree.add_program(path)
     program = find_command(job)

@@ -10,7 +10,7 @@ import tempfile
 import time
 from typing import TYPE_CHECKING
 
-from tracebee.errors import TargetError
+from tracebee.errors import GuestError
 from tracebee.microvm.accelerator import KVM, TCG, choose_accelerator, remember
 from tracebee.microvm.cpio import write_archive
 from tracebee.microvm.image import job_tree, package_layer, python_layer
@@ -43,15 +43,6 @@ HEADLINE = re.compile(r"(Kernel panic - .*|BUG: .*|init: .*)")
 """What in the console says why a guest ended."""
 MEMORY = 1024
 """MiB: what the archives take twice while they are unpacked, and what a command may need."""
-
-
-class GuestError(TargetError):
-    """The guest crashed, hung or did not start; `console` are the last lines of its console."""
-
-    def __init__(self, kernel: str, reason: str, console: str) -> None:
-        self.console = console
-        hint = f"the last lines of its console:\n{console}" if console else ""
-        super().__init__(f"the guest with Linux {kernel}", reason, hint)
 
 
 class Limits(Mutable):

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from tracebee.errors import NotSupportedError
+from tracebee.errors import GuestError, NotSupportedError
 from tracebee.microvm import accelerator, machine
 from tracebee.microvm.image import Job
 from tracebee.microvm.kernels import Kernel
-from tracebee.microvm.machine import ERRORS, OUTPUT, TIMED_OUT, GuestError, Limits, run_job
+from tracebee.microvm.machine import ERRORS, OUTPUT, TIMED_OUT, Limits, run_job
 from tracebee.microvm.qemu import PROGRAMS, find_qemu
 
 KERNEL = Kernel("6.1", "6.1.0-test", "/nowhere/vmlinuz", "", "")
