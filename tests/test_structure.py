@@ -36,24 +36,28 @@ MAY_IMPORT: dict[str, set[str]] = {
     # Above the waist: nothing that touches the machine.
     "language": {"errors", "records", "insn", "btf", "spec"},
     "render": {"errors", "records", "spec"},
+    "engine": {"errors", "records", "insn", "btf", "spec"},
+    "object": {"errors", "records", "insn", "btf", "spec"},
     # Below it: nothing that knows of scripts.
     "syscalls": {"errors", "records"},
     "host": {"errors", "records", "syscalls"},
     "kernel": {"errors", "records", "insn", "btf", "spec", "syscalls", "host"},
     "microvm": {"errors", "records", "syscalls", "host"},
+    "inferior": {"errors", "records", "syscalls", "host"},
     # Where both meet.
     "session": {
-        *("errors", "records", "insn", "btf", "spec", "language", "render", "syscalls", "host", "kernel"),
+        *("errors", "records", "insn", "btf", "spec", "language", "render", "engine", "object"),
+        *("syscalls", "host", "kernel", "inferior"),
     },
     "cli": {
         *("errors", "records", "_version", "insn", "btf", "spec", "language", "render", "syscalls", "host"),
-        *("kernel", "microvm", "session"),
+        *("engine", "object", "kernel", "microvm", "inferior", "session"),
     },
     "__main__": {"cli"},
     # The public face takes its pieces from everywhere but the command line.
     "__init__": {
         *("errors", "records", "_version", "insn", "btf", "spec", "language", "render", "syscalls", "host"),
-        *("kernel", "session"),
+        *("engine", "object", "kernel", "session"),
     },
 }
 

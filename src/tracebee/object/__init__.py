@@ -1,0 +1,1 @@
+"""ELF objects as clang makes them, read into the same plain values as scripts: sections, maps, relocations."""
