@@ -248,8 +248,21 @@ class Machine(Protocol):
     @property
     def page_size(self) -> int: ...
 
+    @property
+    def attaches_cheaply(self) -> bool:
+        """Whether being attached to hundreds of places costs no more than to one."""
+
     def feature(self, name: str) -> bool:
         """Whether the kernel has a feature of tracebee.kernel.features."""
+
+    def why_unseen(self, kind: str, place: Sequence[str]) -> tuple[str, str]:
+        """Why whatever runs the programs sees nothing of a kind of probe at such a place: message and hint.
+
+        `kind` is the full name, `place` what is written behind it.  Both are empty where it can be seen.
+        """
+
+    def why_no_helper(self, helper: str) -> tuple[str, str]:
+        """Why programs cannot call a helper function, and what to try; empty for those that they can."""
 
     def btf(self) -> Btf | None:
         """The kernel's types, or None where it has none that can be read."""

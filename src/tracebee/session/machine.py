@@ -82,6 +82,15 @@ class LiveMachine:
 
     # --- the kernel
 
+    attaches_cheaply = False
+
+    def why_unseen(self, kind: str, place: Sequence[str]) -> tuple[str, str]:
+        """Nothing: what a kernel lacks is known when its places are looked for."""
+        return "", ""
+
+    def why_no_helper(self, helper: str) -> tuple[str, str]:
+        return "", ""
+
     def feature(self, name: str) -> bool:
         return self.features.has(name)
 

@@ -250,6 +250,14 @@ class FakeMachine:
         self.imports = imports or {}
         self.namespace = pid_namespace
 
+    attaches_cheaply = False
+
+    def why_unseen(self, kind: str, place: Sequence[str]) -> tuple[str, str]:
+        return "", ""
+
+    def why_no_helper(self, helper: str) -> tuple[str, str]:
+        return "", ""
+
     def feature(self, name: str) -> bool:
         assert name in NEW, f"nothing says what the feature {name} is"
         return name in self.features

@@ -205,6 +205,9 @@ class Lowering:
 
     def call(self, helper: str, *arguments: Argument) -> Reg:
         """Call a helper; the register with its result."""
+        message, hint = self.machine.why_no_helper(helper)
+        if message:
+            self.build.context.diagnostics.error(message, self.here.function.span, hint)
         dst = self.reg(helper[:12])
         self.add(Call(dst, helper, list(arguments)))
         return dst

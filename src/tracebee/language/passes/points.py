@@ -108,7 +108,9 @@ def report_empty(probe: tree.Probe, context: Expansion) -> None:
 def many_syscalls(
     expanded: list[tuple[tree.Probe, list[tuple[ProbeKind, Point]]]], context: Expansion
 ) -> bool:
-    """Whether the script has more than a few tracepoints of system calls."""
+    """Whether the script has more than a few tracepoints of system calls, where each costs something."""
+    if context.machine.attaches_cheaply:
+        return False
     places = (point.attach for _, points in expanded for _, point in points)
     found = sum(isinstance(place, Tracepoint) and is_syscall_event(place) for place in places)
     return found > FEW and found > few_syscalls(context)
@@ -156,6 +158,10 @@ def expand_point(text: str, span: Span, context: Expansion) -> list[tuple[ProbeK
         known = [name for name, (_, _, aliases) in KINDS.items() for name in (name, *aliases)]
         context.diagnostics.error(f"Invalid probe type: {word}", span, nearest(word, known))
         return []
+    message, hint = context.machine.why_unseen(full, parts[1:])
+    if message:
+        context.diagnostics.error(message, span, hint)
+        return []
     kind = get_kind(full)
     return [(kind, point) for point in kind.expand(parts[1:], span, context)]
 
@@ -173,6 +179,8 @@ def _expand_wildcard_kind(
         return []
     found: list[tuple[ProbeKind, Point]] = []
     for name in names:
+        if context.machine.why_unseen(name, parts)[0]:
+            continue
         kind = get_kind(name)
         attempt = Expansion(
             context.machine, context.types, context.config, Diagnostics(), context.pid, context.unsafe
