@@ -82,6 +82,10 @@ class MapSpec(Frozen):
     `type` is a name of enum bpf_map_type without prefix, such as "PERCPU_HASH"; sizes are bytes; `flags` are
     BPF_F_*.  `contents` is the initial value of entry 0 of an array, and makes it read-only for programs and
     frozen for user space when `frozen`.  `key_type` and `value_type` are ids in the object's BTF, 0 for none.
+
+    `inner` is what the maps in a map of maps are like, and `entries` what such a map, or an array of programs,
+    holds from the start: names of maps or programs by key.  `extra` is map_extra of BPF_MAP_CREATE.  A `pinned`
+    map is to be shared under its name in the BPF file system.
     """
 
     name: str
@@ -94,6 +98,10 @@ class MapSpec(Frozen):
     frozen: bool = False
     key_type: int = 0
     value_type: int = 0
+    inner: MapSpec | None = None
+    entries: tuple[tuple[int, str], ...] = ()
+    extra: int = 0
+    pinned: bool = False
 
 
 class MapInfo(Frozen):
