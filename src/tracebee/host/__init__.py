@@ -5,6 +5,7 @@ that a script can be compiled from another machine's recorded files and a test f
 here changes anything on the machine, and nothing needs ctypes.
 
     tracefs       tracepoints: their list, ids and record formats
+    tracepoints   the formats of some that ship with the package, as tracefs is root's
     kallsyms      kernel addresses and names
     procmaps      what a process has mapped where
     elf           an ELF file: segments, symbols, notes, links to debug files

@@ -211,11 +211,17 @@ def _parse_field(line: str, is_common: bool) -> TracepointField:
     size = numbers.get("size", -1)
     if offset < 0 or size < 0 or offset + size > _MAX_RECORD:
         raise FormatError(f"tracepoint format: no sensible offset and size in {line[:60]!r}")
-    name, c_type, dimensions, data_loc = parse_declaration(parts[0])
+    return make_field(parts[0], offset, size, bool(numbers.get("signed", 0)), is_common)
+
+
+def make_field(
+    declaration: str, offset: int, size: int, signed: bool, is_common: bool = False
+) -> TracepointField:
+    """A field from its declaration in C and its place in the record, in bytes; FormatError for nonsense."""
+    name, c_type, dimensions, data_loc = parse_declaration(declaration)
     count = 0 if data_loc else _count(dimensions, c_type, size)
     if count > size:
-        raise FormatError(f"tracepoint format: more elements than bytes in {line[:60]!r}")
-    signed = bool(numbers.get("signed", 0))
+        raise FormatError(f"tracepoint format: more elements than bytes in {declaration[:60]!r}")
     return TracepointField(name, c_type, offset, size, signed, is_common, count, bool(dimensions), data_loc)
 
 

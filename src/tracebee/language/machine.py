@@ -280,7 +280,7 @@ class Machine(Protocol):
         """The record of a tracepoint; None where there is no such tracepoint."""
 
     def syscall_numbers(self) -> dict[str, int]:
-        """The number of each system call of this architecture, by name."""
+        """The number of each system call of this architecture, by its name in tracepoints (newstat, not stat)."""
 
     def names_by_number(self, table: str) -> Sequence[str]:
         """What user space calls the numbers of a table of tracebee.spec.types.Named, from 0 on; the last entry

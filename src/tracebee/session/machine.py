@@ -165,9 +165,9 @@ class LiveMachine:
         return self.tracefs.format(category, name)
 
     def syscall_numbers(self) -> dict[str, int]:
-        from tracebee.host.identity import syscall_names
+        from tracebee.host.tracepoints import syscall_numbers
 
-        return {name: number for number, name in syscall_names(self.arch.name).items()}
+        return syscall_numbers(self.arch.name)
 
     def names_by_number(self, table: str) -> Sequence[str]:
         from tracebee.session.names import names_by_number

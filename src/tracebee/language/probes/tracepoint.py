@@ -256,25 +256,10 @@ def named_type(text: str, types: TypeTable) -> Type | None:
 
 # --- system calls
 
-RENAMED = {
-    # Tracepoints are named after the kernel's functions, SYSCALL_DEFINEn(name…); where a call is known by
-    # another name:
-    "newstat": "stat",
-    "newlstat": "lstat",
-    "newfstat": "fstat",
-    "newuname": "uname",
-    "sendfile64": "sendfile",
-    "umount": "umount2",
-    "sync_file_range2": "sync_file_range",
-}
-
 
 def syscall_number(event: str, numbers: dict[str, int]) -> int | None:
     """The number of the system call that a tracepoint of category syscalls is about."""
-    name = event.removeprefix("sys_enter_").removeprefix("sys_exit_")
-    if name in RENAMED:
-        return numbers.get(RENAMED[name])
-    return numbers.get(name)
+    return numbers.get(event.removeprefix("sys_enter_").removeprefix("sys_exit_"))
 
 
 def lower_syscalls(
