@@ -18,6 +18,11 @@ NUMBERS = {
         "fsconfig": 431,
         "fsmount": 432,
         "setns": 308,
+        "tgkill": 234,
+        "seccomp": 317,
+        "kcmp": 312,
+        "pidfd_getfd": 438,
+        "rt_tgsigqueueinfo": 297,
     },
     "aarch64": {
         "bpf": 280,
@@ -27,6 +32,11 @@ NUMBERS = {
         "fsconfig": 431,
         "fsmount": 432,
         "setns": 268,
+        "tgkill": 131,
+        "seccomp": 277,
+        "kcmp": 272,
+        "pidfd_getfd": 438,
+        "rt_tgsigqueueinfo": 240,
     },
 }
 

@@ -1,0 +1,533 @@
+"""Follows processes by ptrace(2): threads, forks, executions, system calls, signals.
+
+A thread is stopped only where somebody wants to know of it, and goes on as if nothing had been.  In a process
+with our seccomp filter (tracebee.inferior.filter) the wanted system calls alone stop, once for the entry,
+and once more where the exit is wanted; a process that was attached to stops for every call, twice.
+
+Any request may fail as the thread has been killed meanwhile: the stop that it was in is then over, and wait4(2)
+will tell of its end.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import time
+from errno import ESRCH
+from typing import TYPE_CHECKING
+
+from tracebee.errors import TracebeeError
+from tracebee.inferior.attach import explain_refusal
+from tracebee.inferior.breakpoints import Space
+from tracebee.inferior.events import Events, NoEvents
+from tracebee.inferior.filter import CLONE_UNTRACED, MARK, X32_BIT, filter_program, number_of
+from tracebee.inferior.processes import Process, Thread
+from tracebee.inferior.registers import LAYOUT, get, put
+from tracebee.inferior.waiting import Waiter
+from tracebee.syscalls import processvm, ptrace
+
+if TYPE_CHECKING:
+    from tracebee.inferior.watch import Watch
+
+__all__ = ["Inferior", "Process", "Thread"]
+
+_BURST = 0.005
+"""Seconds for which a pump goes on while stops follow each other."""
+
+_ORPHAN = 0.1
+"""Seconds until a new thread is followed though nobody has told who started it."""
+
+_OPTIONS = (
+    ptrace.O_TRACESYSGOOD
+    | ptrace.O_TRACEFORK
+    | ptrace.O_TRACEVFORK
+    | ptrace.O_TRACECLONE
+    | ptrace.O_TRACEEXEC
+    | ptrace.O_TRACEEXIT
+)
+
+# What wait4(2) says of a stop, without its low byte
+_FILTER_STOP = signal.SIGTRAP | ptrace.EVENT_SECCOMP << 8
+_CALL_STOP = signal.SIGTRAP | 0x80
+
+_STOP_SIGNALS = (signal.SIGSTOP, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU)
+_STARTS = {ptrace.EVENT_FORK: "fork", ptrace.EVENT_VFORK: "vfork", ptrace.EVENT_CLONE: "clone"}
+
+_AT_EXECFN = 31  # include/uapi/linux/auxvec.h
+
+
+class Inferior:
+    """The followed processes.  Everything happens on the thread that made it, the main thread of its process.
+
+    `threads` are by id.  Every child of this process is taken to be a target: whatever wait4(2) gives is used up.
+    """
+
+    def __init__(self, watch: Watch, events: Events, wake_fd: int = -1) -> None:
+        """`wake_fd` is a pipe or socket that ends a pump when there is something to read."""
+        self.watch = watch
+        self.threads: dict[int, Thread] = {}
+        self._processes: dict[int, Process] = {}
+        self._events: Events = events
+        self._waiter = Waiter(wake_fd)
+        self._machine = machine = os.uname().machine
+        self._native = ptrace.NATIVE_AUDIT_ARCH.get(machine, -1)
+        self._has_x32 = machine == "x86_64"
+        self._ptrace, self._mmap, self._clone, self._clone3 = (
+            number_of(name, machine) for name in ("ptrace", "mmap", "clone", "clone3")
+        )
+        self._enter, self._exit = watch.enter, watch.exit
+        self._inner = {self._ptrace, self._clone} | ({self._mmap} if watch.libraries else set())
+        self._strangers: dict[int, tuple[int, float]] = {}
+        self._waiting: list[tuple[int, int]] = []
+
+    @property
+    def alive(self) -> bool:
+        """Whether there is anything left to wait for."""
+        return bool(self.threads or self._strangers)
+
+    def filter_program(self) -> bytes:
+        """An array of struct sock_filter, which a child installs after no_new_privs and before it executes."""
+        return filter_program(self.watch, self._machine)
+
+    def close(self) -> None:
+        """Give this process its signal handlers back.  For when nothing is followed any more."""
+        self._waiter.close()
+
+    # --- beginning
+
+    def seize(self, pid: int, filtered: bool) -> None:
+        """Follow all threads of a process, and all that they start.
+
+        With `filtered` the process will install the filter itself.  Raises TargetError, PermissionRefused; then
+        the process is left as it was.
+        """
+        process = Process(pid, filtered, Space())
+        process.stops_every_call = self._stops_every_call(process)
+        options = _OPTIONS | (ptrace.O_TRACESECCOMP if filtered else 0)
+        seized: set[int] = set()
+        try:
+            # A thread that one of them starts before it is seized is found in the next round, others follow it.
+            while new := {int(name) for name in os.listdir(f"/proc/{pid}/task")} - seized:
+                for tid in sorted(new):
+                    seized.add(tid)
+                    if ptrace.ptrace(ptrace.SEIZE, tid, 0, options) == 0:
+                        self._add_thread(tid, process)
+                        continue
+                    error = ptrace.get_errno()
+                    if tid == pid or (error != ESRCH and not _is_traced_by_us(tid)):
+                        raise explain_refusal(pid, error)
+        except (OSError, TracebeeError) as error:
+            for thread in process.threads.values():
+                self._leave(thread)
+            if isinstance(error, TracebeeError):
+                raise
+            raise explain_refusal(pid, ESRCH) from None
+        if process.stops_every_call:
+            for tid in process.threads:
+                ptrace.ptrace(ptrace.INTERRUPT, tid, 0, 0)
+
+    def _add_thread(self, tid: int, process: Process) -> Thread:
+        thread = Thread(tid, process)
+        self.threads[tid] = process.threads[tid] = thread
+        self._processes[process.pid] = process
+        return thread
+
+    def _stops_every_call(self, process: Process) -> bool:
+        """Whether the system calls of a process can be seen only by stopping for all of them."""
+        return not process.is_filtered and bool(self._enter or self._exit)
+
+    # --- the loop
+
+    def pump(self, timeout: float) -> None:
+        """Handle what has happened; if that is nothing, wait at most `timeout` seconds for the first thing.
+
+        Goes on for some milliseconds while one stop follows the other.  Returns early when there is something to
+        read from `wake_fd`.
+        """
+        waiter = self._waiter
+        if waiter.is_woken():
+            timeout = 0.0
+        tid = waiter.look()
+        if tid == 0 and timeout > 0:
+            if self._strangers:
+                timeout = min(timeout, _ORPHAN)
+            waiter.arm(timeout)
+            tid = waiter.sleep()
+        if tid > 0:
+            waiter.arm(_BURST)
+            try:
+                self._handle_burst(tid)
+            finally:
+                waiter.disarm()
+        else:
+            waiter.disarm()
+            if tid < 0:
+                self._rest(timeout)
+        if self._strangers:
+            self._adopt_orphans()
+
+    def _handle_burst(self, tid: int) -> None:
+        """Handle a stop and those that follow it closely."""
+        waiter = self._waiter
+        word = ptrace.status_word
+        while tid > 0:
+            if len(self.threads) < 3:
+                self._handle(tid, word[0])
+            else:
+                # The kernel always looks at its list from the same end: take all that are there, lest those at
+                # its other end wait for ever.
+                batch = self._waiting
+                batch.append((tid, word[0]))
+                while len(batch) < 64 and (tid := waiter.look()) > 0:
+                    batch.append((tid, word[0]))
+                self._handle_waiting()
+            if waiter.is_due:
+                return
+            tid = waiter.next()
+
+    def _handle_waiting(self) -> None:
+        batch = self._waiting
+        while batch:
+            self._handle(*batch.pop(0))
+
+    def _rest(self, timeout: float) -> None:
+        """Nobody is traced: wait for the descriptor alone."""
+        for thread in list(self.threads.values()):
+            self._forget(thread)
+        if timeout > 0:
+            watched = [self._waiter.wake_fd] if self._waiter.wake_fd >= 0 else []
+            select.select(watched, [], [], timeout)
+
+    def _handle(self, tid: int, word: int) -> None:
+        """Handle what wait4(2) has told."""
+        thread = self.threads.get(tid)
+        if thread is None:
+            self._meet_stranger(tid, word)
+            return
+        if word & 0xFF != 0x7F:
+            self._thread_ended(thread, word)
+            return
+        thread._registers = None
+        thread.is_stopped = True
+        code = word >> 8
+        if code == _FILTER_STOP:
+            self._filter_stop(thread)
+        elif code == _CALL_STOP:
+            self._call_stop(thread)
+        elif code < 0x100:
+            self._signal_stop(thread, code)
+        elif code >> 8 == ptrace.EVENT_STOP:
+            self._stop_stop(thread, code & 0xFF)
+        elif code >> 8 in _STARTS:
+            self._start_stop(thread, _STARTS[code >> 8])
+        elif code >> 8 == ptrace.EVENT_EXEC:
+            self._exec_stop(thread)
+        elif code >> 8 == ptrace.EVENT_EXIT:
+            self._exit_stop(thread)
+        else:
+            self._resume(thread)
+
+    def _resume(self, thread: Thread, signal_number: int = 0) -> None:
+        """Let a stopped thread go on, with a signal."""
+        thread.is_stopped = False
+        thread.in_group_stop = False
+        if thread.is_leaving:
+            self._detach(thread, signal_number)
+            return
+        stops = thread.wants_exit or thread.process.stops_every_call
+        ptrace.ptrace(ptrace.SYSCALL if stops else ptrace.CONT, thread.tid, 0, signal_number)
+
+    # --- system calls
+
+    def _filter_stop(self, thread: Thread) -> None:
+        """A stop by the seccomp filter: a system call that is about to begin."""
+        info = ptrace.call_info
+        if ptrace.ptrace(ptrace.GET_SYSCALL_INFO, thread.tid, info.size, info.address) < 0:
+            return
+        data = ptrace.read_call_info(info.view)
+        if data[11] != MARK:
+            self._refuse_call(thread)
+            return
+        try:
+            self._enter_call(thread, data)
+        finally:
+            if thread.is_stopped:
+                self._resume(thread)
+
+    def _call_stop(self, thread: Thread) -> None:
+        """A stop at the beginning or the end of a system call, as the thread was resumed by PTRACE_SYSCALL."""
+        info = ptrace.call_info
+        if ptrace.ptrace(ptrace.GET_SYSCALL_INFO, thread.tid, info.size, info.address) < 0:
+            return
+        try:
+            if info.view[0] == ptrace.SYSCALL_INFO_EXIT:
+                self._leave_call(thread, ptrace.read_result(info.view)[0])
+            elif info.view[0] == ptrace.SYSCALL_INFO_ENTRY and not thread.process.is_filtered:
+                self._enter_call(thread, ptrace.read_call_info(info.view))
+        finally:
+            if thread.is_stopped:
+                self._resume(thread)
+
+    def _enter_call(self, thread: Thread, data: tuple[int, ...]) -> None:
+        number = data[4]
+        thread.number = number
+        thread.arguments = data[5:11]
+        if data[1] == self._native and not (number & X32_BIT and self._has_x32):
+            thread.is_compat = False
+            thread.wants_exit = number in self._exit
+            if number in self._enter:
+                self._events.syscall_enter(thread)
+            if number in self._inner:
+                self._inner_call(thread, number)
+        else:
+            thread.is_compat = True
+            every = self.watch.every_abi
+            thread.wants_exit = every and bool(self._exit)
+            if every and self._enter:
+                self._events.syscall_enter(thread)
+
+    def _leave_call(self, thread: Thread, result: int) -> None:
+        thread.result = result
+        if thread.number < 0:
+            self._recall(thread)
+        if not thread.wants_exit:
+            return
+        thread.wants_exit = False
+        if thread.is_compat:
+            if self.watch.every_abi:
+                self._events.syscall_exit(thread)
+            return
+        if thread.number in self._exit:
+            self._events.syscall_exit(thread)
+        if thread.number == self._mmap and self.watch.libraries and result >= 0:
+            self._events.mapped(thread)
+
+    def _recall(self, thread: Thread) -> None:
+        """Find out what call ends here that had begun before we came."""
+        thread.number = get(thread.registers(), LAYOUT.number)
+        thread.wants_exit = thread.number in self._exit
+
+    def _inner_call(self, thread: Thread, number: int) -> None:
+        """The beginning of a call that we have to know of ourselves."""
+        if number == self._clone and thread.arguments[0] & CLONE_UNTRACED:
+            # It would have the filter, and no tracer.
+            flags = thread.arguments[0] & ~CLONE_UNTRACED
+            self._set_registers(thread, (LAYOUT.arguments[0], flags))
+        if number == self._mmap:
+            prot, flags = thread.arguments[2:4]
+            if prot & 4 and not flags & 0x20:  # PROT_EXEC, and not MAP_ANONYMOUS
+                thread.wants_exit = True
+
+    def _refuse_call(self, thread: Thread) -> None:
+        """A filter of the target's own wants a tracer that it does not have: the call fails with ENOSYS."""
+        if self._machine == "x86_64":
+            # A number that does not exist; the result is ENOSYS already.
+            self._set_registers(thread, (LAYOUT.number, -1))
+        self._resume(thread)
+
+    def _set_registers(self, thread: Thread, *values: tuple[int, int]) -> None:
+        """Change registers, by offset."""
+        thread._registers = changed = put(thread.registers(), *values)
+        ptrace.set_registers(thread.tid, changed)
+
+    # --- signals and stops
+
+    def _signal_stop(self, thread: Thread, number: int) -> None:
+        """A signal is about to be delivered."""
+        siginfo = ptrace.signal_info(thread.tid)
+        if siginfo is None:
+            return
+        try:
+            if self.watch.signals:
+                self._events.signalled(thread, siginfo)
+        finally:
+            self._resume(thread, number)
+
+    def _stop_stop(self, thread: Thread, number: int) -> None:
+        """A group-stop, its end, the first stop of a new thread, or what PTRACE_INTERRUPT has asked for."""
+        if number in _STOP_SIGNALS and not thread.is_leaving:
+            thread.in_group_stop = True
+            thread.is_stopped = False
+            ptrace.ptrace(ptrace.LISTEN, thread.tid, 0, 0)
+            return
+        self._resume(thread)
+
+    # --- beginning and end of threads
+
+    def _start_stop(self, parent: Thread, kind: str) -> None:
+        """A thread has started another thread or process."""
+        tid = ptrace.event_message(parent.tid)
+        if tid <= 0:
+            return
+        child = self._new_thread(parent, tid)
+        if child.process is parent.process:
+            kind = "thread"
+        try:
+            self._events.forked(parent, child, kind)
+            if self._tells_start(parent):
+                child.number, child.arguments, child.result = parent.number, parent.arguments, 0
+                self._events.syscall_exit(child)
+        finally:
+            self._resume(parent)
+            word, _ = self._strangers.pop(tid, (0, 0.0))
+            if word:
+                self._handle(tid, word)
+
+    def _tells_start(self, parent: Thread) -> bool:
+        """Whether the end of clone(2) in the new thread is wanted: ptrace has no stop there."""
+        return parent.wants_exit and (parent.is_compat or parent.number in self._exit)
+
+    def _new_thread(self, parent: Thread, tid: int) -> Thread:
+        pid = parent.process.pid
+        if os.path.exists(f"/proc/{pid}/task/{tid}"):
+            return self._add_thread(tid, parent.process)
+        process = Process(tid, parent.process.is_filtered, self._space_for(parent, tid))
+        process.stops_every_call = self._stops_every_call(process)
+        return self._add_thread(tid, process)
+
+    def _space_for(self, parent: Thread, tid: int) -> Space:
+        """The memory of a new process: the parent's own, or a copy."""
+        return parent.process.space if processvm.shares_memory(parent.tid, tid) else Space()
+
+    def _meet_stranger(self, tid: int, word: int) -> None:
+        """A thread that nobody has told of yet: it stays stopped until its parent's stop is handled."""
+        if word & 0xFF == 0x7F or tid in self._strangers:
+            self._strangers[tid] = (word, time.monotonic())
+
+    def _adopt_orphans(self) -> None:
+        """Follow threads whose parent was killed before it could tell."""
+        now = time.monotonic()
+        for tid, (word, since) in list(self._strangers.items()):
+            if now - since < _ORPHAN:
+                continue
+            del self._strangers[tid]
+            if word & 0xFF != 0x7F:
+                continue
+            process = self._processes.get(_process_of(tid))
+            if process is None:
+                # Filtered processes have filtered children, and the option does no harm to others.
+                process = Process(tid, any(one.is_filtered for one in self._processes.values()), Space())
+                process.stops_every_call = self._stops_every_call(process)
+            self._add_thread(tid, process)
+            self._handle(tid, word)
+
+    def _exec_stop(self, thread: Thread) -> None:
+        """A new program: `thread` has the id of the leader, which the thread that did it has got from now on."""
+        tid = thread.tid
+        process = thread.process
+        former = ptrace.event_message(tid)
+        if former < 0:
+            return
+        if former != tid and (mover := self.threads.pop(former, None)) is not None:
+            process.threads.pop(former, None)
+            self._tell_exit(thread, 0)
+            thread.close_files()
+            mover.close_files()
+            mover.tid = tid
+            mover._registers = None
+            mover.is_stopped = True
+            thread = self.threads[tid] = process.threads[tid] = mover
+        process.space = Space()
+        try:
+            self._events.executed(thread, former, _executed_name(process))
+        finally:
+            self._resume(thread)
+
+    def _exit_stop(self, thread: Thread) -> None:
+        """The thread is about to end."""
+        status = ptrace.event_message(thread.tid)
+        try:
+            if status >= 0:
+                self._tell_exit(thread, status)
+        finally:
+            self._resume(thread)
+
+    def _tell_exit(self, thread: Thread, status: int) -> None:
+        if not thread.has_exited:
+            thread.has_exited = True
+            self._events.exited(thread, status)
+
+    def _thread_ended(self, thread: Thread, status: int) -> None:
+        """The thread is no more."""
+        thread.is_stopped = False
+        try:
+            self._tell_exit(thread, status)
+        finally:
+            self._forget(thread)
+
+    def _forget(self, thread: Thread) -> None:
+        thread.close_files()
+        process = thread.process
+        if self.threads.get(thread.tid) is thread:
+            del self.threads[thread.tid]
+        if process.threads.get(thread.tid) is thread:
+            del process.threads[thread.tid]
+        if not process.threads and self._processes.get(process.pid) is process:
+            del self._processes[process.pid]
+
+    # --- the end
+
+    def retreat(self) -> None:
+        """Let the targets be: no event from now on, no breakpoint, and no tracer where none is needed.
+
+        Processes with the filter need one for as long as they live: pump() has to go on while `alive`, and lets
+        their calls pass.
+        """
+        self._events = NoEvents()
+        self._enter = self._exit = frozenset()
+        self.watch.signals = self.watch.libraries = self.watch.every_abi = False
+        self._leave_unfiltered()
+
+    def detach_all(self) -> None:
+        """As retreat(), for the end of a run; `alive` is false afterwards if no process has the filter."""
+        self.retreat()
+
+    def _leave_unfiltered(self) -> None:
+        leaving = [thread for thread in self.threads.values() if not thread.process.is_filtered]
+        for thread in leaving:
+            self._leave(thread)
+        deadline = time.monotonic() + 1
+        while any(self.threads.get(one.tid) is one for one in leaving) and time.monotonic() < deadline:
+            self.pump(0.1)
+
+    def _leave(self, thread: Thread) -> None:
+        """Detach from a thread at its next stop, which is asked for."""
+        thread.is_leaving = True
+        thread.process.stops_every_call = False
+        ptrace.ptrace(ptrace.INTERRUPT, thread.tid, 0, 0)
+
+    def _detach(self, thread: Thread, signal_number: int = 0) -> None:
+        ptrace.ptrace(ptrace.DETACH, thread.tid, 0, signal_number)
+        self._forget(thread)
+
+
+def _is_traced_by_us(tid: int) -> bool:
+    """Whether a thread is followed already, as the one that started it was."""
+    try:
+        with open(f"/proc/{tid}/status", encoding="utf-8", errors="replace") as file:
+            return any(line == f"TracerPid:\t{os.getpid()}\n" for line in file)
+    except OSError:
+        return True  # it has ended
+
+
+def _process_of(tid: int) -> int:
+    """The process that a thread belongs to; 0 if it is gone."""
+    try:
+        with open(f"/proc/{tid}/status", encoding="utf-8", errors="replace") as file:
+            return next((int(line[5:]) for line in file if line.startswith("Tgid:")), 0)
+    except (OSError, ValueError):
+        return 0
+
+
+def _executed_name(process: Process) -> str:
+    """What execve(2) was given, from the auxiliary vector."""
+    try:
+        with open(f"/proc/{process.pid}/auxv", "rb") as file:
+            words = memoryview(file.read(1024)).cast("Q").tolist()
+    except (OSError, TypeError):
+        return ""
+    for kind, value in zip(words[::2], words[1::2], strict=False):
+        if kind == _AT_EXECFN:
+            return os.fsdecode(process.read_string(value, 4096) or b"")
+    return ""
