@@ -13,7 +13,7 @@ It is cut by what a caller would do about each branch::
     ├─ VerifierError       the kernel refused a program        .program .log .errno
     ├─ AttachError         a probe could not be attached       .probe .reason .hint
     ├─ SyscallError        the kernel failed us                .call .errno    (also an OSError)
-    ├─ EngineFault         a program misbehaved in user space  .insn_index .address
+    ├─ EngineFault         a program misbehaved in user space  .program .insn_index .address
     └─ InternalError       our own bug
 
 Every class carries its facts as attributes; ``str()`` is for people.
@@ -148,14 +148,32 @@ class AttachError(TracebeeError):
 
 
 class EngineFault(TracebeeError):
-    """A program running in the user-space engine did something that it may not do."""
+    """A program running in the user-space engine did something that it may not do.
 
-    def __init__(self, reason: str, insn_index: int, address: int | None = None) -> None:
+    `insn_index` counts slots of 8 bytes, as disassemblies do.  `program` is its name, `line` its source as
+    far as that is known, `nearest` says how `address` lies to the memory that the program has; each may be empty.
+    """
+
+    def __init__(
+        self,
+        reason: str,
+        insn_index: int,
+        address: int | None = None,
+        program: str = "",
+        line: str = "",
+        nearest: str = "",
+    ) -> None:
         self.reason = reason
         self.insn_index = insn_index
         self.address = address
+        self.program = program
+        self.line = line
+        self.nearest = nearest
+        self.hint = f"the source there: {line}" if line else ""
+        place = f"program {program!r}, instruction {insn_index}" if program else f"instruction {insn_index}"
         where = f" at address {address:#x}" if address is not None else ""
-        super().__init__(f"instruction {insn_index}: {reason}{where}")
+        beside = f" ({nearest})" if nearest else ""
+        super().__init__(f"{place}: {reason}{where}{beside}")
 
 
 class InternalError(TracebeeError):

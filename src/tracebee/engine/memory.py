@@ -15,6 +15,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from tracebee.engine.faults import Stop
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -46,7 +48,7 @@ class Region(NamedTuple):
         return f"{title} ({kind}{self.size} bytes at {self.address:#x})"
 
 
-class MemoryFault(Exception):
+class MemoryFault(Stop):
     """A program touched what it was not given.
 
     `action` is "read" or "write", `size` a number of bytes, `nearest` the region closest to `address`.  Whoever
