@@ -1,11 +1,11 @@
 # Everything that is done often.  `make demo` and `make test` need nothing but make: they install the rest.
 
 PYTHON := .venv/bin/python
-SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
+SUDO := $(shell [ "$$(id -u)" = 0 ] || command -v sudo)
 
 .PHONY: demo test test-vm lint format bench dev clean
 
-# The main job: trace a command on the running kernel.
+# The main job: trace a command, by the running kernel, or where that may not be (no root, no sudo) by ptrace.
 demo: .venv/run.stamp
 	$(SUDO) .venv/bin/tracebee -e 'tracepoint:syscalls:sys_enter_openat { printf("%-8s %s\n", comm, str(args.filename)); }' -c 'cat /etc/hostname'
 

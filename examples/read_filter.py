@@ -6,10 +6,12 @@ the file, and the address of a buffer.  Then it reads the file into that buffer.
 the kernel side copies what was put into the buffer to a map, and adds up the integers in it.
 
     sudo python3 examples/read_filter.py [FILE]
+    python3 examples/read_filter.py --backend user [FILE]       # no privilege: ptrace instead of the kernel
 """
 
 from __future__ import annotations
 
+import argparse
 import array
 import ctypes
 import os
@@ -58,10 +60,14 @@ def make_file() -> str:
 
 
 def main() -> int:
-    path = sys.argv[1] if len(sys.argv) > 1 else make_file()
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("file", nargs="?", metavar="FILE")
+    parser.add_argument("--backend", default="auto", choices=("auto", "kernel", "user"))
+    options = parser.parse_args()
+    path = options.file or make_file()
     buffer = (ctypes.c_char * (COUNT * 8))()
     try:
-        with open(path, "rb", buffering=0) as file, tracebee.load(SCRIPT) as tracer:
+        with open(path, "rb", buffering=0) as file, tracebee.load(SCRIPT, backend=options.backend) as tracer:
             tracer.maps["@target_pid"] = os.getpid()
             tracer.maps["@target_fd"] = file.fileno()
             tracer.maps["@target_buf"] = ctypes.addressof(buffer)
@@ -74,7 +80,7 @@ def main() -> int:
             print(f"and their sum is {tracer.maps['@sum']}")
             return 0 if seen == buffer.raw[:length] else 1
     finally:
-        if len(sys.argv) < 2:
+        if not options.file:
             os.unlink(path)
 
 

@@ -38,7 +38,7 @@ NEEDS = {
     "process": "facts of a real process: its credentials, command line, maps, file descriptors",
     "rawtracepoint": "rawtracepoint probes",
     "signal": "sends signals to a process that the case started",
-    "stack": "stacks and symbols of a real machine",
+    "stack": "kernel stacks, and the kernel's symbols",
     "system": "starts commands, or reads files, on behalf of the script",
     "timer": "interval and profile probes",
     "tracepoint": "tracepoint probes",

@@ -280,7 +280,7 @@ WITHOUT = ("setpriv", "--bounding-set=-all", "--inh-caps=-all")
     ["BEGIN { exit(); }", "interval:s:1 { @ = count(); exit(); }", "BEGIN { @ = kstack(3); exit(); }"],
 )
 def test_without_any_capability(program: str) -> None:
-    done = tracebee("-e", program, before=WITHOUT)
+    done = tracebee("--backend", "kernel", "-e", program, before=WITHOUT)
     assert (done.returncode, done.stdout) == (1, "")
     lines = done.stderr.splitlines()
     assert lines[0] == "ERROR: loading BPF programs needs CAP_BPF and CAP_PERFMON"
@@ -292,7 +292,7 @@ def test_without_any_capability(program: str) -> None:
 def test_without_the_right_to_read_tracefs() -> None:
     if os.path.isdir("/sys/kernel/tracing/events"):
         pytest.skip("tracefs is mounted, and its owner is root")
-    done = tracebee("-e", "tracepoint:sched:sched_switch { exit(); }", before=WITHOUT)
+    done = tracebee("--backend", "kernel", "-e", "tracepoint:sched:sched_switch { exit(); }", before=WITHOUT)
     assert (done.returncode, done.stdout) == (1, "")
     lines = done.stderr.splitlines()
     assert lines[0].startswith("ERROR: reading the list of tracepoints (tracefs) needs CAP_")

@@ -86,6 +86,7 @@ class Arguments:
         self.disabled: list[str] = []
         self.probe_filter = ""
         self.mode = ""
+        self.backend = "auto"
 
 
 def parse_arguments(words: list[str]) -> Arguments:
@@ -159,10 +160,9 @@ def _take(parsed: Arguments, name: str, value: str) -> None:
         case "-h" | "--help" | "-V" | "--version":
             raise UsageError(f"{name} stands alone")
         case "--backend":
-            if value not in ("auto", "kernel"):
-                raise UsageError(
-                    f"unknown backend: {value}", "backends: auto, kernel, vm:KERNEL such as vm:6.1"
-                )
+            from tracebee.session.choice import check_backend
+
+            parsed.backend = check_backend(value)
 
 
 def parse_pid(text: str) -> int:
@@ -220,15 +220,22 @@ def compile_options(arguments: Arguments, words: list[str]) -> CompileOptions:
 
 
 def make_machine(arguments: Arguments) -> LiveMachine:
-    from tracebee.kernel.features import FEATURES, Features
-    from tracebee.session.machine import LiveMachine
+    """The machine for the backend that is asked for or possible; the choice is told where it is a surprise."""
+    from tracebee.session import choice
 
-    for name in arguments.disabled:
-        if name not in FEATURES:
-            from tracebee.language.diagnostics import nearest
+    if arguments.disabled:
+        from tracebee.kernel.features import FEATURES
+        from tracebee.language.diagnostics import nearest
 
-            raise UsageError(f"unknown feature: {name}", nearest(name, FEATURES))
-    return LiveMachine(Features(arguments.disabled))
+        for name in arguments.disabled:
+            if name not in FEATURES:
+                raise UsageError(f"unknown feature: {name}", nearest(name, FEATURES))
+    backend, reason = choice.choose_backend(arguments.backend)
+    if reason and not arguments.quiet:
+        from tracebee.cli.messages import report
+
+        report(f"NOTE: {reason}", "")
+    return choice.make_machine(backend, arguments.disabled)
 
 
 def run(words: list[str], check: Callable[[Compilation], None] | None = None) -> int:
@@ -241,8 +248,9 @@ def run(words: list[str], check: Callable[[Compilation], None] | None = None) ->
         stages = stage_names(arguments.stages)
     if arguments.info:
         from tracebee.cli.info import show_info
+        from tracebee.session.choice import make_machine as machine_for
 
-        return show_info(make_machine(arguments))
+        return show_info(machine_for("kernel", arguments.disabled))
     if arguments.listing:
         from tracebee.cli.listing import run_listing
 

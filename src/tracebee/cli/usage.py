@@ -22,6 +22,7 @@ OPTIONS:
     -p PID           trace only this process, until it ends
     -l [PATTERN]     list probes that match, or those of a program (-l -e PROGRAM)
     -v               say more; with -l, show arguments
+    --backend WHAT   kernel; user (ptrace, needs no rights, sees -c or -p only); vm:6.1 (another kernel); auto
     -o FILE          write the output to FILE
     -f FORMAT        output format: text, json
     -B MODE          output buffering: line, full, none

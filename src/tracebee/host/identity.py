@@ -188,6 +188,19 @@ class CgroupPaths:
                 continue
 
 
+def cgroup_of(pid: int) -> int:
+    """The id of the cgroup2 that a process is in; 0 where it cannot be known (proc_pid_cgroup(5))."""
+    try:
+        with open(f"/proc/{pid}/cgroup", encoding="utf-8", errors="surrogateescape") as stream:
+            line = next((line for line in stream if line.startswith("0::")), "")
+        for mount in read_cgroup_mounts():
+            if mount.version == 2 and line:
+                return os.stat(mount.path + line.rstrip("\n")[3:]).st_ino
+    except OSError:
+        pass
+    return 0
+
+
 class CgroupHierarchies:
     """The paths of a cgroup id in all hierarchies: ids of different ones are not told apart."""
 

@@ -6,7 +6,7 @@ from tracebee.errors import PermissionRefused
 
 HINT = (
     "run as root, or give the capabilities: sudo, setpriv --ambient-caps, or systemd's AmbientCapabilities; "
-    "--fmt and --info work without"
+    "--backend user traces by ptrace without"
 )
 
 

@@ -243,7 +243,12 @@ class Machine(Protocol):
     def arch(self) -> Arch: ...
 
     @property
-    def possible_cpus(self) -> int: ...
+    def possible_cpus(self) -> int:
+        """How many values per-CPU maps have for a key."""
+
+    @property
+    def cpu_count(self) -> int:
+        """How many processors there can be, for `ncpus`."""
 
     @property
     def page_size(self) -> int: ...

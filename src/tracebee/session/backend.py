@@ -67,6 +67,23 @@ class Backend(Protocol):
     @property
     def programs(self) -> Mapping[str, LoadedProgram]: ...
 
+    @property
+    def passes_status(self) -> bool:
+        """Whether a session without exit() ends with the status of its command, as other ptrace tools do."""
+
+    def set_command(self, pid: int) -> None:
+        """The process that is going to be the command, and waits."""
+
+    def follow(self) -> bytes:
+        """Called when everything is attached, before the target is let go.
+
+        Gives what a command has to install as its system call filter, or nothing.  Raises TargetError,
+        PermissionRefused where the target cannot be traced.
+        """
+
+    def notices(self) -> list[str]:
+        """What there is to say to the person since the last call."""
+
     def attach(self, probe: ProbeSpec) -> Sequence[tuple[str, str]]:
         """Attach one probe; the places of it that were left out, each with the reason.  Raises AttachError."""
 

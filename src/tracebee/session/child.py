@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from tracebee.errors import TargetError
 from tracebee.kernel.nofile import restore_nofile
+from tracebee.syscalls.process import let_trace, no_new_privileges
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -58,28 +59,37 @@ def find_executable(name: str) -> str:
 class Child:
     """A forked process that waits for release() and then becomes the command."""
 
-    def __init__(self, command: str | Sequence[str]) -> None:
-        """Fork.  Raises TargetError if the command cannot be found."""
+    def __init__(self, command: str | Sequence[str], tracer: int = 0) -> None:
+        """Fork.  `tracer` is a process that may trace the command.  Raises TargetError if it cannot be found."""
         self.words = split_command(command)
         self.path = find_executable(self.words[0])
         self.status: int | None = None
         gate_read, self._gate = os.pipe()
         self._failure, failure_write = os.pipe()
+        ready_read, ready_write = os.pipe()
         self.pid = os.fork()
         if self.pid == 0:
-            os.close(self._gate)
-            os.close(self._failure)
+            for fd in (self._gate, self._failure, ready_read):
+                os.close(fd)
+            if tracer:
+                let_trace(tracer)
+            os.close(ready_write)
             _become(self.path, self.words, gate_read, failure_write)
-        os.close(gate_read)
-        os.close(failure_write)
+        for fd in (gate_read, failure_write, ready_write):
+            os.close(fd)
+        os.read(ready_read, 1)  # its end is what counts
+        os.close(ready_read)
         self.pidfd = os.pidfd_open(self.pid)
 
-    def release(self) -> None:
-        """Let the command start.  Raises TargetError if it cannot."""
+    def release(self, call_filter: bytes = b"") -> None:
+        """Let the command start, with a system call filter if one is given (an array of struct sock_filter).
+
+        Raises TargetError if it cannot.
+        """
         if self._gate < 0:
             return
         try:
-            os.write(self._gate, b"g")
+            os.write(self._gate, b"g" + call_filter)
         except BrokenPipeError:
             raise TargetError(self.words[0], "was ended before it could start") from None
         os.close(self._gate)
@@ -103,6 +113,13 @@ class Child:
     def wait(self) -> None:
         if self.status is None:
             _, self.status = os.waitpid(self.pid, 0)
+
+    def exit_status(self) -> int:
+        """Wait for the command's end; its exit status, or as shells have it 128 and the signal that ended it."""
+        self.wait()
+        assert self.status is not None
+        code = os.waitstatus_to_exitcode(self.status)
+        return code if code >= 0 else 128 - code
 
     def close(self) -> None:
         """End the command if it is still there, and let go of everything."""
@@ -134,11 +151,18 @@ def _become(path: str, words: list[str], gate: int, failure: int) -> NoReturn:
     """In the child: wait, then execute the command; a script without a ``#!`` line goes to the shell."""
     try:
         signal.set_wakeup_fd(-1)
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGPIPE):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGPIPE, signal.SIGXFSZ):
             signal.signal(number, signal.SIG_DFL)
-        if os.read(gate, 1) != b"g":
+        with os.fdopen(gate, "rb") as messages:
+            word = messages.read()
+        if word[:1] != b"g":
             os._exit(0)
         restore_nofile()
+        if len(word) > 1:
+            from tracebee.syscalls.seccomp import install_filter
+
+            no_new_privileges()
+            install_filter(word[1:])
         try:
             os.execv(path, words)
         except OSError as error:

@@ -142,6 +142,18 @@ class KernelBackend:
         self.links.append((probe.attach, link))
         return link.skipped
 
+    passes_status = False
+
+    def set_command(self, pid: int) -> None:
+        self.context.child_pid = pid
+
+    def follow(self) -> bytes:
+        """The kernel sees every process."""
+        return b""
+
+    def notices(self) -> list[str]:
+        return []
+
     def run(self, probe: ProbeSpec) -> int:
         """Run a program once, by BPF_PROG_TEST_RUN (for raw tracepoints since Linux 5.10)."""
         if not isinstance(probe.attach, RunOnce):

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from tracebee.language.compile import Compilation
     from tracebee.session.actions import Output
     from tracebee.session.machine import LiveMachine
+    from tracebee.session.user.backend import UserBackend
     from tracebee.spec.objects import ObjectSpec
 
 SMALLEST_LOG = 1 << 16
@@ -30,26 +31,40 @@ def launch(
     *,
     pid: int = 0,
     command: str | Sequence[str] | None = None,
+    otherwise: int = 0,
     warnings: bool = True,
     log_level: int = 0,
 ) -> Session:
     """Make maps, load programs, and have the command wait to be released.  Nothing stays if that fails.
 
-    Raises VerifierError, PermissionRefused, TargetError, SyscallError.
+    `otherwise` is the process to trace where a backend needs one, and neither `pid` nor `command` is given.
+    Raises VerifierError, PermissionRefused, TargetError, SyscallError, EngineFault.
     """
-    backend = _load(
-        compilation,
-        machine,
-        pid=pid,
-        ring_pages=compilation.config.number("perf_rb_pages"),
-        log_bytes=max(SMALLEST_LOG, compilation.config.number("log_size")),
-        log_level=log_level,
-    )
+    assert compilation.spec is not None
+    ring_pages = compilation.config.number("perf_rb_pages")
+    backend: KernelBackend | UserBackend
+    tracer = 0
+    if machine.backend == "user":
+        from tracebee.session.user.launch import check_command, load
+
+        if command is not None:
+            check_command(command)
+        backend = load(compilation.spec, machine, pid or otherwise, ring_pages)
+        tracer = backend.tracer_pid
+    else:
+        backend = _load(
+            compilation,
+            machine,
+            pid=pid,
+            ring_pages=ring_pages,
+            log_bytes=max(SMALLEST_LOG, compilation.config.number("log_size")),
+            log_level=log_level,
+        )
     child = None
     try:
         if command is not None:
-            child = Child(command)
-            backend.context.child_pid = child.pid
+            child = Child(command, tracer)
+            backend.set_command(child.pid)
         return Session(
             backend.spec, backend, compilation.config, output, child=child, pid=pid, warnings=warnings
         )

@@ -35,6 +35,9 @@ TRACEFS_PATHS = ("/sys/kernel/tracing", "/sys/kernel/debug/tracing")
 class LiveMachine:
     """Facts of this machine, each read when first asked for."""
 
+    backend = "kernel"
+    """What is going to run the programs that are compiled for this machine."""
+
     def __init__(self, features: Features | None = None, environment: dict[str, str] | None = None) -> None:
         name = os.uname().machine
         arch = ARCHES.get(name)
@@ -65,7 +68,12 @@ class LiveMachine:
 
     @property
     def possible_cpus(self) -> int:
-        """The number of possible CPUs: per-CPU maps have a value for each."""
+        """How many values per-CPU maps have for a key: in the kernel one for each possible CPU."""
+        return self.cpu_count
+
+    @property
+    def cpu_count(self) -> int:
+        """The number of possible CPUs."""
         if not self._possible:
             from tracebee.host.identity import read_cpus
 

@@ -81,7 +81,8 @@ class Session:
         self.maps = ScriptMaps(spec.schema.maps, backend, self.decoder)
         self.actions = Actions(self)
         self.drain = Drain(self.actions.readers())
-        self._lost = 0
+        self._filter = b""
+        self._target_ended = False
         self._wakeup: tuple[int, int] | None = None
         self._old_handlers: dict[int, Any] = {}
         self._signals: set[int] = set()
@@ -121,8 +122,9 @@ class Session:
         self.prepare()
         self.fire("begin")
         self.attach_all()
+        self._tell_notices()
         if self.child is not None:
-            self.child.release()
+            self.child.release(self._filter)
 
     def prepare(self) -> None:
         """Set what programs can ask for: when tracing began, the child's id."""
@@ -158,6 +160,7 @@ class Session:
             raise first
         if skipped:
             self.output.warn(describe_skipped(skipped, attached))
+        self._filter = self.backend.follow()
         if self._catches:
             self.catch_signals()
         self.output.renderer.attached(attached - len(skipped))
@@ -224,7 +227,7 @@ class Session:
         if self.names.tasks is not None and not ready.isdisjoint(self.names.tasks.fds):
             self.names.follow_tasks()
         if self._target_fd in ready:
-            self.finished = True
+            self.finished = self._target_ended = True
 
     @property
     def _target_fd(self) -> int:
@@ -247,8 +250,13 @@ class Session:
         """Handle the records that are there; the output is flushed behind each batch."""
         if self.backend.drain(self.drain.take):
             self.output.flush()
+        self._tell_notices()
         if self.drain.stopped:
             self.finished = True
+
+    def _tell_notices(self) -> None:
+        for text in self.backend.notices():
+            self.output.warn(text)
 
     def stop(self) -> None:
         """Detach, run ``end``, print what is left, and report what was lost.  Safe to call twice."""
@@ -265,6 +273,9 @@ class Session:
             self.print_maps()
         if self.backend.global_value(Globals.EXITING, 4):
             self.exit_code = self.backend.global_value(Globals.EXIT_CODE, 4) & 0xFF
+        elif self.backend.passes_status and self.child is not None and self._target_ended:
+            self.exit_code = self.child.exit_status()
+        self._tell_notices()
         self._report_losses()
         self.output.flush()
 

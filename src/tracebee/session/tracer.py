@@ -243,20 +243,23 @@ def load(
     config: Mapping[str, object] | None = None,
     unsafe: bool = False,
     include_paths: Sequence[str] = (),
+    backend: str = "auto",
 ) -> Tracer:
-    """Compile a script and load it into the running kernel; attach nothing yet.
+    """Compile a script and load it; attach nothing yet.
 
     `script` is the text, or a path object for a file.  `parameters` are $1, $2 …, `named` what getopt() asks
     for.  `pid` limits the probes to a process; `command` is started when the tracer is attached, and its end
     ends the script.  `config` sets configuration variables, such as ``{"max_strlen": 200}``; `unsafe` allows
-    system() and its like.
+    system() and its like.  `backend` is "kernel", "user" (ptrace, which sees the command, the process `pid`, or
+    without either this process) or "auto": the kernel where this process may use it.
 
-    Raises SourceError, VerifierError, PermissionRefused, TargetError, UsageError, NotSupportedError.
+    Raises SourceError, VerifierError, PermissionRefused, TargetError, UsageError, NotSupportedError,
+    EngineFault.
     """
     from tracebee.language.compile import Options, compile_script
     from tracebee.language.passes.parameters import Parameters
+    from tracebee.session.choice import choose_backend, make_machine
     from tracebee.session.launch import launch
-    from tracebee.session.machine import LiveMachine
 
     options = Options(
         parameters=Parameters(
@@ -268,11 +271,11 @@ def load(
         unsafe=unsafe,
         include_paths=tuple(include_paths),
     )
-    machine = LiveMachine()
+    machine = make_machine(choose_backend(backend).backend)
     collector = Collector()
     try:
         compilation = compile_script(_read_script(script), machine, options)
-        session = launch(compilation, machine, collector, pid=pid, command=command)
+        session = launch(compilation, machine, collector, pid=pid, command=command, otherwise=os.getpid())
     except BaseException:
         machine.close()
         raise

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from tracebee.syscalls.raw import buffer, prctl
+import os
+
+from tracebee.syscalls.raw import buffer, number_of, prctl, syscall
 
 PR_SET_NAME = 15
 PR_SET_PDEATHSIG = 1
+PR_SET_NO_NEW_PRIVS = 38
+PR_SET_PTRACER = 0x59616D61  # "Yama"
 
 
 def set_name(name: str) -> None:
@@ -16,3 +20,24 @@ def set_name(name: str) -> None:
 def die_with_parent(signal: int) -> None:
     """Have a signal sent to this process when its parent ends."""
     prctl(PR_SET_PDEATHSIG, signal)
+
+
+def let_trace(pid: int) -> None:
+    """Allow a process to ptrace this one, where Yama wants that said (PR_SET_PTRACER, Yama's kernel doc)."""
+    prctl(PR_SET_PTRACER, pid)
+
+
+def no_new_privileges() -> None:
+    """Have no program that this process executes gain rights: what an unprivileged filter needs (prctl(2))."""
+    prctl(PR_SET_NO_NEW_PRIVS, 1)
+
+
+def send_signal(pid: int, tid: int, number: int) -> int:
+    """Send a signal to a thread of a process, or where `tid` is 0 to the process; 0 or minus an errno."""
+    if tid:
+        return syscall(number_of("tgkill"), pid, tid, number)
+    try:
+        os.kill(pid, number)
+    except OSError as error:
+        return -(error.errno or 0)
+    return 0

@@ -252,6 +252,10 @@ class FakeMachine:
 
     attaches_cheaply = False
 
+    @property
+    def cpu_count(self) -> int:
+        return self.possible_cpus
+
     def why_unseen(self, kind: str, place: Sequence[str]) -> tuple[str, str]:
         return "", ""
 

@@ -27,7 +27,7 @@ def session(probes: list[ProbeSpec], refusals: dict[str, Any]) -> tuple[Session,
 
     made = Session.__new__(Session)
     made.spec = SimpleNamespace(probes=tuple(probes))  # type: ignore[assignment]
-    made.backend = SimpleNamespace(attach=attach)  # type: ignore[assignment]
+    made.backend = SimpleNamespace(attach=attach, follow=bytes)  # type: ignore[assignment]
     renderer = SimpleNamespace(attached=said.append)
     made.output = SimpleNamespace(renderer=renderer, flush=lambda: None, warn=said.append)  # type: ignore[assignment]
     return made, order, said

@@ -168,7 +168,7 @@ class Ncpus(Builtin):
         return UINT64
 
     def value(self, low: Lowering, call: tree.Call) -> Operand:
-        return low.machine.possible_cpus
+        return low.machine.cpu_count
 
 
 class Numaid(Fact):

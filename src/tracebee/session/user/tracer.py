@@ -1,0 +1,532 @@
+"""The tracer process: the engine's programs on one side, the targets under ptrace on the other, and the session's
+requests in between.
+
+It is forked from the session's process, and lives in a session of its own, so that neither Ctrl-C nor the death of
+the whole process group reaches it.  When the session is gone it stops reporting, and stays only as long as there are
+processes with its system call filter, whose calls would fail without a tracer (seccomp(2), SECCOMP_RET_TRACE).
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from heapq import heappop, heappush
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from tracebee.errors import AttachError, EngineFault, TracebeeError
+from tracebee.session.user import records, wire
+from tracebee.session.user.world import TaskWorld
+from tracebee.spec.objects import PerfEvent, Tracepoint, Uprobe
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from tracebee.inferior.control import Inferior, Thread
+    from tracebee.session.user.engine import EngineBackend
+    from tracebee.session.user.machine import UserMachine
+
+    Run = Callable[[bytes], int]
+
+PUMP = 0.5
+"""Seconds after which a tracer that hears nothing looks around."""
+
+BATCH = 1 << 16
+"""Bytes of records that are sent at once while there are more events."""
+
+BACKLOG = 1 << 20
+"""Bytes that may wait for the session before the targets have to."""
+
+
+class Attached:
+    """A program at a place."""
+
+    __slots__ = ("cookie", "run")
+
+    def __init__(self, run: Run, cookie: int) -> None:
+        self.run = run
+        self.cookie = cookie
+
+
+class Timer:
+    """When a program is due next; `period` in nanoseconds."""
+
+    def __init__(self, attached: Attached, period: int, samples: bool) -> None:
+        self.attached = attached
+        self.period = period
+        self.samples = samples
+
+
+class Places:
+    """What is attached where: filled before the targets are followed, read for every event."""
+
+    def __init__(self) -> None:
+        self.enter: dict[int, list[Attached]] = {}
+        self.exit: dict[int, list[Attached]] = {}
+        self.every_enter: list[Attached] = []
+        self.every_exit: list[Attached] = []
+        self.fork: list[Attached] = []
+        self.exec: list[Attached] = []
+        self.exited: list[Attached] = []
+        self.signal: list[Attached] = []
+        self.uprobes: dict[int, tuple[Attached, Uprobe]] = {}
+        self.timers: list[Timer] = []
+
+    def clear(self) -> None:
+        """Forget everything: no program runs from now on."""
+        self.__init__()  # type: ignore[misc]
+
+
+class TracerProcess:
+    """What runs in the forked process; `serve` is its whole life."""
+
+    def __init__(
+        self,
+        backend: Callable[[TaskWorld], EngineBackend],
+        machine: UserMachine,
+        requests: int,
+        answers: int,
+        pid: int,
+    ) -> None:
+        """`requests` and `answers` are pipes from and to the session, whose process is `pid`."""
+        self.machine = machine
+        self.session_pid = pid
+        self.world = TaskWorld(pid, machine.arch, self.notice)
+        self.inbox = wire.Inbox(requests)
+        self.outbox = wire.Outbox(answers)
+        self.places = Places()
+        self.inferior: Inferior | None = None
+        self.is_lost = False
+        self.traces_session = False
+        self.tells_tasks = False
+        self.told: set[tuple[int, int, int]] = set()
+        self._due: list[tuple[int, int, Timer]] = []
+        self._count = 0
+        self._make = backend
+
+    # --- life
+
+    def serve(self) -> NoReturn:
+        """Answer requests and run programs until there is nobody left to do it for."""
+        status = 1
+        try:
+            self._become_tracer()
+            self._start()
+            while not self.is_lost:
+                self._turn()
+            self._outlive()
+            status = 0
+        except BaseException as error:
+            if os.environ.get("TRACEBEE_TRACEBACK"):
+                import traceback
+
+                self.notice(traceback.format_exc())
+            self._send(
+                wire.pack(wire.FAULT, ("InternalError", f"the tracer ended: {type(error).__name__}: {error}"))
+            )
+            self.outbox.flush(wait=True)
+        finally:
+            os._exit(status)
+
+    def _become_tracer(self) -> None:
+        """Leave what belongs to the session: its terminal, its process group, its files, its signals."""
+        from tracebee.syscalls.process import set_name
+
+        os.setsid()
+        set_name("tracebee-tracer")
+        signal.set_wakeup_fd(-1)
+        for number in (
+            signal.SIGINT,
+            signal.SIGTERM,
+            signal.SIGHUP,
+            signal.SIGPIPE,
+            signal.SIGUSR1,
+            signal.SIGUSR2,
+        ):
+            signal.signal(number, signal.SIG_IGN)
+        null = os.open(os.devnull, os.O_RDWR)
+        for fd in range(3):
+            os.dup2(null, fd)
+        at = 3
+        for kept in sorted((self.inbox.fd, self.outbox.fd)):
+            os.closerange(at, kept)
+            at = kept + 1
+        os.closerange(at, 1 << 16)
+
+    def _start(self) -> None:
+        try:
+            self.engine = self._make(self.world)
+        except TracebeeError as error:
+            self._send(wire.pack(wire.FAILURE, describe(error)))
+            self.outbox.flush(wait=True)
+            os._exit(0)
+        self._send(wire.pack(wire.ANSWER, os.getpid()))
+
+    def _turn(self) -> None:
+        """One round: timers, events, requests, and what they have to say to the session."""
+        self._run_timers()
+        timeout = self._until_due()
+        self._flush_records()
+        self.outbox.flush()
+        if self.inferior is not None and self.inferior.threads:
+            self.inferior.pump(min(timeout, 0.02) if self.outbox else timeout)
+        else:
+            self._wait(timeout)
+        if not self.inbox.fill(wait=False) or self.outbox.is_broken:
+            self.is_lost = True
+        self._serve_requests()
+
+    def _wait(self, timeout: float) -> None:
+        import select
+
+        select.select([self.inbox.fd], [self.outbox.fd] if self.outbox else [], [], timeout)
+
+    def _serve_requests(self) -> None:
+        for kind, body in list(self.inbox.frames()):
+            if kind == wire.REQUEST:
+                self._serve_request(*wire.value_of(body))
+
+    def _outlive(self) -> None:
+        """The session is gone: let the targets be, and wait for the end of those that need a tracer."""
+        self.places.clear()
+        inferior = self.inferior
+        if inferior is None:
+            return
+        inferior.retreat()
+        os.close(self.inbox.fd)
+        os.close(self.outbox.fd)
+        while inferior.threads:
+            inferior.pump(60)
+
+    # --- requests
+
+    def _serve_request(self, name: str, *arguments: Any) -> None:
+        try:
+            answer = getattr(self, f"on_{name}")(*arguments)
+        except TracebeeError as error:
+            self._flush_records()
+            self._send(wire.pack(wire.FAILURE, describe(error)))
+        else:
+            self._flush_records()
+            self._send(wire.pack(wire.ANSWER, answer))
+        self.outbox.flush()
+
+    def on_get(self, name: str, key: bytes) -> bytes | None:
+        return self.engine.maps[name].get(key)
+
+    def on_put(self, name: str, key: bytes, value: bytes) -> None:
+        self.engine.maps[name].put(key, value)
+
+    def on_remove(self, name: str, key: bytes) -> bool:
+        return self.engine.maps[name].remove(key)
+
+    def on_items(self, name: str) -> list[tuple[bytes, bytes]]:
+        return list(self.engine.maps[name].items())
+
+    def on_clear(self, name: str) -> None:
+        self.engine.maps[name].clear()
+
+    def on_global(self, offset: int, size: int) -> int:
+        return self.engine.global_value(offset, size)
+
+    def on_set_global(self, offset: int, size: int, value: int) -> None:
+        self.engine.set_global(offset, size, value)
+
+    def on_run(self, position: int) -> int:
+        """Run a program that fires on request, as the session's process."""
+        self.world.thread = None
+        return self.engine.run(self.engine.spec.probes[position])
+
+    def on_measure(self, position: int, nanoseconds: int) -> tuple[int, int]:
+        self.world.thread = None
+        return self.engine.measure(self.engine.spec.probes[position], nanoseconds)
+
+    def on_attach(self, position: int) -> None:
+        probe = self.engine.spec.probes[position]
+        attached = Attached(self.engine.programs[probe.program].run, probe.cookie)
+        place = probe.attach
+        if isinstance(place, Tracepoint):
+            self._attach_tracepoint(place, attached)
+        elif isinstance(place, Uprobe):
+            if place.reference_counter:
+                raise AttachError(
+                    probe.name,
+                    "the user backend (ptrace) does not raise the semaphore of a USDT probe",
+                    "--backend kernel does",
+                )
+            self.places.uprobes[position] = (attached, place)
+        elif isinstance(place, PerfEvent):
+            period = place.period or 1_000_000_000 // place.frequency
+            self.places.timers.append(Timer(attached, period, place.every_cpu))
+        else:
+            raise AttachError(probe.name, "the user backend (ptrace) does not see this kind of place")
+
+    def _attach_tracepoint(self, place: Tracepoint, attached: Attached) -> None:
+        places = self.places
+        if place.category == "syscalls":
+            table = places.enter if place.event.startswith("sys_enter_") else places.exit
+            number = self.machine.shipped.syscall_of(place.event)
+            if number is None:
+                raise AttachError(f"tracepoint:syscalls:{place.event}", "there is no such system call here")
+            table.setdefault(number, []).append(attached)
+            return
+        {
+            "sys_enter": places.every_enter,
+            "sys_exit": places.every_exit,
+            "sched_process_fork": places.fork,
+            "sched_process_exec": places.exec,
+            "sched_process_exit": places.exited,
+            "signal_deliver": places.signal,
+        }[place.event].append(attached)
+
+    def on_follow(self, pid: int, filtered: bool, tells_tasks: bool) -> bytes:
+        """Begin to trace a process, or none if `pid` is 0; what it has to install as its filter."""
+        from tracebee.inferior.control import Inferior
+        from tracebee.inferior.watch import Watch
+
+        now = time.monotonic_ns()
+        for timer in self.places.timers:
+            self._schedule(timer, now + timer.period)
+        self.tells_tasks = tells_tasks
+        if not pid:
+            return b""
+        self.traces_session = pid == self.session_pid
+        places = self.places
+        every = frozenset(range(1024))
+        watch = Watch(
+            enter=every if places.every_enter else frozenset(places.enter),
+            exit=every if places.every_exit else frozenset(places.exit),
+            every_abi=bool(places.every_enter or places.every_exit),
+            signals=bool(places.signal),
+            libraries=bool(places.uprobes or tells_tasks),
+        )
+        self.inferior = inferior = Inferior(watch, self, self.inbox.fd)
+        for key, (_, place) in places.uprobes.items():
+            inferior.insert(key, place.path, place.offset, place.returns)
+        try:
+            inferior.seize(pid, filtered)
+        except BaseException:
+            inferior.detach_all()
+            raise
+        if tells_tasks:
+            self._tell_mappings(pid)
+        if not filtered and (watch.enter or watch.exit):
+            self.notice(
+                f"every system call of process {pid} stops it, not only those of the script, which makes it slower: "
+                "only a command that -c starts can be given a filter"
+            )
+        return inferior.filter_program() if filtered else b""
+
+    def on_detach(self) -> None:
+        """Run no program any more, and let go of what needs no tracer."""
+        self.places.clear()
+        self._due.clear()
+        if self.inferior is not None:
+            self.inferior.retreat()
+
+    # --- events (tracebee.inferior.events.Events)
+
+    def _run(self, programs: Sequence[Attached], thread: Thread | None, context: bytes) -> None:
+        world = self.world
+        world.thread = thread
+        for attached in programs:
+            world.attach_cookie = attached.cookie
+            try:
+                attached.run(context)
+            except EngineFault as fault:
+                self._give_up(fault)
+                return
+        self._count += 1
+        if not self._count & 63:
+            self._keep_up()
+
+    def syscall_enter(self, thread: Thread) -> None:
+        places = self.places
+        if not thread.is_compat:
+            found = places.enter.get(thread.number)
+            if found is not None:
+                self._run(found, thread, records.sys_enter(thread))
+        if places.every_enter:
+            self._run(places.every_enter, thread, records.raw_sys_enter(thread))
+
+    def syscall_exit(self, thread: Thread) -> None:
+        places = self.places
+        if not thread.is_compat:
+            found = places.exit.get(thread.number)
+            if found is not None:
+                self._run(found, thread, records.sys_exit(thread))
+        if places.every_exit:
+            self._run(places.every_exit, thread, records.raw_sys_exit(thread))
+
+    def forked(self, parent: Thread, child: Thread, kind: str) -> None:
+        if self.tells_tasks and child.process is not parent.process:
+            self._send(wire.pack(wire.TASKS, ("Forked", child.process.pid, parent.process.pid)))
+        if self.places.fork:
+            self._run(self.places.fork, parent, records.process_fork(parent, child))
+
+    def executed(self, thread: Thread, former_tid: int, filename: str) -> None:
+        if self.tells_tasks:
+            pid = thread.process.pid
+            self._send(wire.pack(wire.TASKS, ("Executed", pid)))
+            self.told = {one for one in self.told if one[0] != pid}
+            self._tell_mappings(pid)
+        if self.places.exec:
+            self._run(self.places.exec, thread, records.process_exec(thread, former_tid, filename))
+
+    def mapped(self, thread: Thread) -> None:
+        """The process has new executable memory."""
+        if self.tells_tasks:
+            self._tell_mappings(thread.process.pid)
+
+    def exited(self, thread: Thread, status: int) -> None:
+        if self.places.exited:
+            self._run(self.places.exited, thread, records.process_exit(thread, priority_of(thread.tid)))
+
+    def signalled(self, thread: Thread, siginfo: bytes) -> None:
+        if self.places.signal:
+            number = int.from_bytes(siginfo[:4], "little")
+            handler = handler_of(thread.tid, number)
+            if handler is not None:
+                self._run(self.places.signal, thread, records.signal_deliver(thread, siginfo, handler, 0))
+
+    def hit(self, thread: Thread, key: int) -> None:
+        self.world.at_entry = True
+        self._run_uprobe(thread, key)
+        self.world.at_entry = False
+
+    def returned(self, thread: Thread, key: int) -> None:
+        self._run_uprobe(thread, key)
+
+    def _run_uprobe(self, thread: Thread, key: int) -> None:
+        found = self.places.uprobes.get(key)
+        if found is not None:
+            self._run((found[0],), thread, thread.registers())
+
+    def sample(self, thread: Thread) -> None:
+        for timer in self._sampling:
+            self._run((timer.attached,), thread, sample_context(thread.registers(), timer.period))
+
+    def warn(self, text: str) -> None:
+        self.notice(text)
+
+    # --- timers
+
+    def _schedule(self, timer: Timer, when: int) -> None:
+        heappush(self._due, (when, id(timer), timer))
+
+    def _until_due(self) -> float:
+        if not self._due:
+            return PUMP
+        return min(PUMP, max(0.0, (self._due[0][0] - time.monotonic_ns()) / 1e9))
+
+    def _run_timers(self) -> None:
+        now = time.monotonic_ns()
+        self._sampling: list[Timer] = []
+        while self._due and self._due[0][0] <= now:
+            when, _, timer = heappop(self._due)
+            if timer.samples:
+                self._sampling.append(timer)
+            else:
+                self._run((timer.attached,), None, sample_context(bytes(168), timer.period))
+            # Ticks that could not be kept are left out.
+            self._schedule(timer, max(when + timer.period, now + 1))
+        if self._sampling and self.inferior is not None:
+            self.inferior.sample()
+
+    # --- to the session
+
+    def notice(self, text: str) -> None:
+        """Say something to the person."""
+        self._send(wire.pack(wire.NOTICE, text))
+
+    def _give_up(self, fault: EngineFault) -> None:
+        """A program did what it may not: nothing runs any more, and the session hears why."""
+        self.places.clear()
+        self._due.clear()
+        self._flush_records()
+        self._send(wire.pack(wire.FAULT, describe(fault)))
+        if self.inferior is not None:
+            self.inferior.retreat()
+
+    def _tell_mappings(self, pid: int) -> None:
+        """What a process has mapped as executable, as far as the session does not know it yet."""
+        from tracebee.host.procmaps import read_maps
+
+        try:
+            found = read_maps(pid)
+        except OSError:
+            return
+        for one in found:
+            key = (pid, one.start, one.inode)
+            if one.is_executable and key not in self.told:
+                self.told.add(key)
+                fields = (pid, one.start, one.end, one.offset, one.device, one.inode, one.path)
+                self._send(wire.pack(wire.TASKS, ("Mapped", *fields)))
+
+    def _flush_records(self) -> None:
+        """Put the records that are there among what is to be sent."""
+
+        def take(data: memoryview, words: memoryview, start: int, end: int, limit: int) -> int:
+            self.outbox.add(wire.pack_bytes(wire.RECORDS, data[start:end]))
+            return end
+
+        self.engine.drain(take)
+
+    def _keep_up(self) -> None:
+        """Between events that do not end: send what there is, and wait for a session that is behind."""
+        self._flush_records()
+        if len(self.outbox) >= BATCH:
+            self.outbox.flush()
+            # A session that is its own target cannot read while it is stopped.
+            if len(self.outbox) > BACKLOG and not self.traces_session:
+                self.outbox.flush(wait=True)
+
+    def _send(self, frame: bytes) -> None:
+        self.outbox.add(frame)
+
+
+def describe(error: TracebeeError) -> tuple[Any, ...]:
+    """An error as plain values: its class and what the class is made of."""
+    from tracebee.session.user.backend import REBUILT
+
+    name = type(error).__name__
+    fields = REBUILT.get(name)
+    if fields is None:
+        return ("InternalError", str(error) if name == "InternalError" else f"{name}: {error}")
+    return (name, *(getattr(error, field) for field in fields))
+
+
+def sample_context(registers: bytes, period: int) -> bytes:
+    """struct bpf_perf_event_data: the registers, sample_period and addr (uapi, linux/bpf_perf_event.h)."""
+    return registers[:168].ljust(168, b"\0") + period.to_bytes(8, "little") + bytes(8)
+
+
+def priority_of(tid: int) -> int:
+    """The kernel's priority of a thread: 120 is nice 0 (proc_pid_stat(5), field 18, plus 100)."""
+    try:
+        with open(f"/proc/{tid}/stat", "rb") as file:
+            fields = file.read().rpartition(b")")[2].split()
+        return int(fields[15]) + 100
+    except (OSError, ValueError, IndexError):
+        return 120
+
+
+DEFAULT_IGNORED = frozenset((signal.SIGCHLD, signal.SIGCONT, signal.SIGURG, signal.SIGWINCH))
+
+
+def handler_of(tid: int, number: int) -> int | None:
+    """0 for the default action of a signal, 1 if the thread has a handler of its own; None if it is ignored.
+
+    What is ignored still stops a thread that is traced, but is never delivered.
+    """
+    try:
+        with open(f"/proc/{tid}/status", encoding="ascii", errors="replace") as file:
+            masks = {line[:6]: line[7:] for line in file if line.startswith(("SigIgn", "SigCgt"))}
+        bit = 1 << number - 1
+        if int(masks["SigIgn"], 16) & bit:
+            return None
+        if int(masks["SigCgt"], 16) & bit:
+            return 1
+    except (OSError, ValueError, KeyError):
+        return 0
+    return None if number in DEFAULT_IGNORED else 0
