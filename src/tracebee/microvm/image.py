@@ -300,7 +300,17 @@ class Job(Mutable):
 
 def is_shown(folder: str, entry: os.DirEntry[str]) -> bool:
     """Whether the guest sees this of a folder."""
-    return entry.name not in NOT_SHOWN
+    return entry.name not in NOT_SHOWN and not is_mount(folder, entry)
+
+
+def is_mount(folder: str, entry: os.DirEntry[str]) -> bool:
+    """Whether something is mounted there: such as a tracefs, whose files can be read without end."""
+    try:
+        return entry.is_dir(follow_symlinks=False) and (
+            entry.stat(follow_symlinks=False).st_dev != os.stat(folder).st_dev
+        )
+    except OSError:
+        return True
 
 
 def job_tree(job: Job, kernel: Kernel, layers: Sequence[Layer]) -> tuple[Tree, list[str]]:
@@ -397,12 +407,13 @@ def shown_size(folder: str) -> int:
     total = 0
     pending = [folder]
     while pending and total <= MOST_SHOWN:
+        inside = pending.pop()
         try:
-            found = list(os.scandir(pending.pop()))
+            found = list(os.scandir(inside))
         except OSError:
             continue
         for entry in found:
-            if entry.name in NOT_SHOWN or entry.is_symlink():
+            if entry.is_symlink() or not is_shown(inside, entry):
                 continue
             if entry.is_dir(follow_symlinks=False):
                 pending.append(entry.path)

@@ -20,6 +20,7 @@ from tracebee.microvm.image import (
     cached_layer,
     distribution_files,
     find_command,
+    is_shown,
     job_tree,
     shown_size,
 )
@@ -69,6 +70,17 @@ def test_what_tools_make_for_themselves_does_not_count(tmp_path: Path) -> None:
     (tmp_path / ".git/objects").write_bytes(bytes(100_000))
     (tmp_path / "file").write_bytes(bytes(1000))
     assert 1000 <= shown_size(str(tmp_path)) < 3000
+
+
+def test_what_is_mounted_in_a_folder_is_not_shown() -> None:
+    """/dev/shm and /dev/pts are mounts; what is beside them in their folder is none."""
+    with os.scandir("/dev") as found:
+        entries = {entry.name: entry for entry in found}
+    mounts = [name for name in ("shm", "pts") if os.path.ismount(f"/dev/{name}")]
+    if not mounts:
+        pytest.skip("nothing is mounted below /dev")
+    assert not any(is_shown("/dev", entries[name]) for name in mounts)
+    assert is_shown("/dev", entries["null"])
 
 
 @pytest.mark.parametrize(
