@@ -228,6 +228,11 @@ class Btf:
         owner, start = self._locate(type_id)
         return owner._name(owner._words[start], start)
 
+    def byte_of(self, type_id: int) -> int:
+        """Where a type begins in the bytes that the BTF it belongs to was read from."""
+        owner, start = self._locate(type_id)
+        return owner._byte(start)
+
     def resolve(self, type_id: int) -> int:
         """The id behind all typedefs, qualifiers and type tags."""
         at = type_id

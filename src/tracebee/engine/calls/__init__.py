@@ -6,6 +6,7 @@ others what they would need.
 
 from __future__ import annotations
 
+from tracebee.btf.core import POISON
 from tracebee.engine.calls import control, dynptr, maps, output, reads, stacks, task, text
 from tracebee.engine.calls.base import Call
 from tracebee.insn.helpers import helper_id
@@ -17,6 +18,7 @@ CALLS: dict[int, Call] = {
     for family in (maps, reads, task, stacks, output, text, control, dynptr)
     for name, make in family.MAKERS.items()
 }
+CALLS[POISON] = Call("what CO-RE has found no answer to", control.unanswered)
 
 _NEEDS = {
     "a packet or a socket of the kernel": """

@@ -6,6 +6,7 @@ import errno
 from typing import TYPE_CHECKING
 
 from tracebee.engine.calls.base import MASK32, find_map, wrong_map
+from tracebee.engine.faults import ProgramFault
 from tracebee.engine.maps.nested import ProgramArray
 
 if TYPE_CHECKING:
@@ -42,6 +43,15 @@ def tail_call(machine: Runtime) -> Helper:
             raise wrong_map(table, "tail_call")
         program = table.programs.get(r3 & MASK32)
         return -errno.ENOENT if program is None else machine.tail_call(program, r1)
+
+    return call
+
+
+def unanswered(machine: Runtime) -> Helper:
+    """What stands for an instruction whose question about a type nothing answers (tracebee.btf.core.POISON)."""
+
+    def call(r1: int, r2: int, r3: int, r4: int, r5: int) -> int:
+        raise ProgramFault("the target has not the type, field or constant that is needed here (CO-RE)")
 
     return call
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tracebee.btf.core import POISON
 from tracebee.engine.calls import CALLS, KERNEL_ONLY
 from tracebee.engine.faults import ProgramFault, TailCall
 from tracebee.engine.memory import MemoryFault
@@ -35,10 +36,16 @@ def v(number: int) -> bytes:
 
 
 def test_every_helper_is_here_or_told_why_not() -> None:
-    here = {call.name for call in CALLS.values()}
+    here = {call.name for number, call in CALLS.items() if number != POISON}
     assert here.isdisjoint(KERNEL_ONLY)
     assert {f"bpf_{name}" for name in here | set(KERNEL_ONLY)} == set(helper_names())
-    assert all(helper_id(call.name) == number for number, call in CALLS.items())
+    assert all(helper_id(call.name) == number for number, call in CALLS.items() if number != POISON)
+
+
+def test_what_co_re_found_no_answer_to() -> None:
+    call = CALLS[POISON].make(Bench().machine)
+    with pytest.raises(ProgramFault, match="has not the type, field or constant"):
+        call(0, 0, 0, 0, 0)
 
 
 def test_what_scripts_call_is_known() -> None:
