@@ -7,6 +7,8 @@ events       what is told
 filter       the seccomp filter that makes only the wanted system calls stop
 waiting      waiting for stops, and how to do so cheaply
 attach       why a process cannot be traced
-breakpoints  breakpoints
+breakpoints  where breakpoints are, and threads that run into them
+x86          the instructions under breakpoints, rewritten for another address
+inject       system calls in a target's stead
 registers    where the registers lie
 """

@@ -14,18 +14,20 @@ import os
 import select
 import signal
 import time
-from errno import ESRCH
+from errno import EINTR, ESRCH
 from typing import TYPE_CHECKING
 
 from tracebee.errors import TracebeeError
 from tracebee.inferior.attach import explain_refusal
-from tracebee.inferior.breakpoints import Space
+from tracebee.inferior.breakpoints import Breakpoints, Space
 from tracebee.inferior.events import Events, NoEvents
 from tracebee.inferior.filter import CLONE_UNTRACED, MARK, X32_BIT, filter_program, number_of
+from tracebee.inferior.inject import find_call_instruction, has_other_filters
 from tracebee.inferior.processes import Process, Thread
-from tracebee.inferior.registers import LAYOUT, get, put
+from tracebee.inferior.registers import LAYOUT, get
 from tracebee.inferior.waiting import Waiter
 from tracebee.syscalls import processvm, ptrace
+from tracebee.syscalls.process import send_signal
 
 if TYPE_CHECKING:
     from tracebee.inferior.watch import Watch
@@ -54,6 +56,14 @@ _CALL_STOP = signal.SIGTRAP | 0x80
 _STOP_SIGNALS = (signal.SIGSTOP, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU)
 _STARTS = {ptrace.EVENT_FORK: "fork", ptrace.EVENT_VFORK: "vfork", ptrace.EVENT_CLONE: "clone"}
 
+# include/uapi/asm-generic/mman-common.h
+_PROT_EXEC = 4
+_MAP_ANONYMOUS = 0x20
+
+_SI_ADDR = slice(16, 24)
+_ADDRESSED = (signal.SIGILL, signal.SIGFPE, signal.SIGTRAP)
+"""Signals whose siginfo_t has the address of the instruction that caused them, if the kernel sent them."""
+
 _AT_EXECFN = 31  # include/uapi/linux/auxvec.h
 
 
@@ -78,6 +88,7 @@ class Inferior:
         )
         self._enter, self._exit = watch.enter, watch.exit
         self._inner = {self._ptrace, self._clone} | ({self._mmap} if watch.libraries else set())
+        self._breakpoints = Breakpoints(self._processes, self._inject)
         self._strangers: dict[int, tuple[int, float]] = {}
         self._waiting: list[tuple[int, int]] = []
 
@@ -103,7 +114,6 @@ class Inferior:
         the process is left as it was.
         """
         process = Process(pid, filtered, Space())
-        process.stops_every_call = self._stops_every_call(process)
         options = _OPTIONS | (ptrace.O_TRACESECCOMP if filtered else 0)
         seized: set[int] = set()
         try:
@@ -123,9 +133,7 @@ class Inferior:
             if isinstance(error, TracebeeError):
                 raise
             raise explain_refusal(pid, ESRCH) from None
-        if process.stops_every_call:
-            for tid in process.threads:
-                ptrace.ptrace(ptrace.INTERRUPT, tid, 0, 0)
+        self._look_at_memory(process)
 
     def _add_thread(self, tid: int, process: Process) -> Thread:
         thread = Thread(tid, process)
@@ -135,7 +143,36 @@ class Inferior:
 
     def _stops_every_call(self, process: Process) -> bool:
         """Whether the system calls of a process can be seen only by stopping for all of them."""
-        return not process.is_filtered and bool(self._enter or self._exit)
+        if process.is_filtered:
+            return False
+        awaits_library = self.watch.libraries and self._breakpoints.lacks_some(process)
+        return bool(self._enter or self._exit or awaits_library)
+
+    def _look_at_memory(self, process: Process, fresh: tuple[int, int] = (0, 0)) -> None:
+        """Put in the breakpoints that a process has to have, and see what has to stop for more of them."""
+        self._breakpoints.scan(process, self._events, fresh)
+        stops = self._stops_every_call(process)
+        if stops and not process.stops_every_call:
+            for tid, thread in process.threads.items():
+                if not thread.is_stopped:
+                    ptrace.ptrace(ptrace.INTERRUPT, tid, 0, 0)
+        process.stops_every_call = stops
+
+    # --- breakpoints
+
+    def insert(self, key: int, path: str, offset: int, returns: bool) -> None:
+        """A breakpoint on an offset of a file, in all processes that have it mapped as code, now or later.
+
+        `key` comes back with the events: `hit`, or with `returns` (at a function's entry) `returned`.  Raises
+        TargetError where there is no such file.
+        """
+        self._breakpoints.insert(key, path, offset, returns)
+        for process in self._processes.values():
+            self._look_at_memory(process)
+
+    def remove(self, key: int) -> None:
+        """Take the breakpoint of a key out again."""
+        self._breakpoints.remove(key, self._events)
 
     # --- the loop
 
@@ -174,6 +211,8 @@ class Inferior:
         while tid > 0:
             if len(self.threads) < 3:
                 self._handle(tid, word[0])
+                if self._waiting:
+                    self._handle_waiting()
             else:
                 # The kernel always looks at its list from the same end: take all that are there, lest those at
                 # its other end wait for ever.
@@ -208,7 +247,7 @@ class Inferior:
         if word & 0xFF != 0x7F:
             self._thread_ended(thread, word)
             return
-        thread._registers = None
+        thread.known_registers = None
         thread.is_stopped = True
         code = word >> 8
         if code == _FILTER_STOP:
@@ -235,7 +274,7 @@ class Inferior:
         if thread.is_leaving:
             self._detach(thread, signal_number)
             return
-        stops = thread.wants_exit or thread.process.stops_every_call
+        stops = thread.wants_exit or thread.process.stops_every_call or thread.enters_from
         ptrace.ptrace(ptrace.SYSCALL if stops else ptrace.CONT, thread.tid, 0, signal_number)
 
     # --- system calls
@@ -263,8 +302,11 @@ class Inferior:
         try:
             if info.view[0] == ptrace.SYSCALL_INFO_EXIT:
                 self._leave_call(thread, ptrace.read_result(info.view)[0])
-            elif info.view[0] == ptrace.SYSCALL_INFO_ENTRY and not thread.process.is_filtered:
-                self._enter_call(thread, ptrace.read_call_info(info.view))
+            elif info.view[0] == ptrace.SYSCALL_INFO_ENTRY:
+                if thread.enters_from:
+                    self._breakpoints.correct_call(thread)
+                if not thread.process.is_filtered:
+                    self._enter_call(thread, ptrace.read_call_info(info.view))
         finally:
             if thread.is_stopped:
                 self._resume(thread)
@@ -300,8 +342,11 @@ class Inferior:
             return
         if thread.number in self._exit:
             self._events.syscall_exit(thread)
-        if thread.number == self._mmap and self.watch.libraries and result >= 0:
-            self._events.mapped(thread)
+        if thread.number == self._mmap and self.watch.libraries and not -4096 < result < 0:
+            prot, flags = thread.arguments[2:4]
+            if prot & _PROT_EXEC and not flags & _MAP_ANONYMOUS:
+                self._look_at_memory(thread.process, (result, result + thread.arguments[1]))
+                self._events.mapped(thread)
 
     def _recall(self, thread: Thread) -> None:
         """Find out what call ends here that had begun before we came."""
@@ -313,23 +358,18 @@ class Inferior:
         if number == self._clone and thread.arguments[0] & CLONE_UNTRACED:
             # It would have the filter, and no tracer.
             flags = thread.arguments[0] & ~CLONE_UNTRACED
-            self._set_registers(thread, (LAYOUT.arguments[0], flags))
+            thread.set_registers((LAYOUT.arguments[0], flags))
         if number == self._mmap:
             prot, flags = thread.arguments[2:4]
-            if prot & 4 and not flags & 0x20:  # PROT_EXEC, and not MAP_ANONYMOUS
+            if prot & _PROT_EXEC and not flags & _MAP_ANONYMOUS:
                 thread.wants_exit = True
 
     def _refuse_call(self, thread: Thread) -> None:
         """A filter of the target's own wants a tracer that it does not have: the call fails with ENOSYS."""
         if self._machine == "x86_64":
             # A number that does not exist; the result is ENOSYS already.
-            self._set_registers(thread, (LAYOUT.number, -1))
+            thread.set_registers((LAYOUT.number, -1))
         self._resume(thread)
-
-    def _set_registers(self, thread: Thread, *values: tuple[int, int]) -> None:
-        """Change registers, by offset."""
-        thread._registers = changed = put(thread.registers(), *values)
-        ptrace.set_registers(thread.tid, changed)
 
     # --- signals and stops
 
@@ -338,11 +378,35 @@ class Inferior:
         siginfo = ptrace.signal_info(thread.tid)
         if siginfo is None:
             return
+        space = thread.process.space
         try:
+            if (
+                number == signal.SIGTRAP
+                and (space.points or space.former)
+                and self._breakpoints.trapped(thread, siginfo, self._events)
+            ):
+                number = 0
+                return
+            if space.pages:
+                siginfo = self._return_to_place(thread, number, siginfo)
             if self.watch.signals:
                 self._events.signalled(thread, siginfo)
         finally:
             self._resume(thread, number)
+
+    def _return_to_place(self, thread: Thread, number: int, siginfo: bytes) -> bytes:
+        """Let a signal find the thread where its program thinks that it is; gives what the signal then says."""
+        meant = self._breakpoints.meaning(thread)
+        if meant is None:
+            return siginfo
+        was = get(thread.registers(), LAYOUT.pointer)
+        real = get(meant, LAYOUT.pointer)
+        thread.set_registers((LAYOUT.pointer, real), (LAYOUT.stack, get(meant, LAYOUT.stack)))
+        thread.enters_from = 0
+        if number in _ADDRESSED and siginfo[_SI_ADDR] == was.to_bytes(8, "little"):
+            siginfo = siginfo[: _SI_ADDR.start] + real.to_bytes(8, "little") + siginfo[_SI_ADDR.stop :]
+            ptrace.set_signal_info(thread.tid, siginfo)
+        return siginfo
 
     def _stop_stop(self, thread: Thread, number: int) -> None:
         """A group-stop, its end, the first stop of a new thread, or what PTRACE_INTERRUPT has asked for."""
@@ -351,7 +415,81 @@ class Inferior:
             thread.is_stopped = False
             ptrace.ptrace(ptrace.LISTEN, thread.tid, 0, 0)
             return
+        if thread.is_leaving and self._has_hit(thread):
+            # The signal comes first.
+            ptrace.ptrace(ptrace.CONT, thread.tid, 0, 0)
+            return
         self._resume(thread)
+
+    def _has_hit(self, thread: Thread) -> bool:
+        """Whether a thread has run into a breakpoint, and its SIGTRAP is still to come."""
+        space = thread.process.space
+        if not space.points and not space.former:
+            return False
+        address = get(thread.registers(), LAYOUT.pointer) - 1
+        return (address in space.points or address in space.former) and thread.has_pending(signal.SIGTRAP)
+
+    # --- system calls in a target's stead
+
+    def _inject(self, thread: Thread, name: str, arguments: tuple[int, ...]) -> int | None:
+        """Make a stopped thread do a system call; its result, or None if that cannot be.
+
+        The thread must be stopped by a signal that it will not get, or outside of system calls.  Its registers and
+        its signal mask are as before when this returns.
+        """
+        tid, process = thread.tid, thread.process
+        place = process.space.call_instruction = process.space.call_instruction or find_call_instruction(
+            process
+        )
+        if not place or has_other_filters(thread):
+            return None
+        saved = thread.registers()
+        mask = ptrace.signal_mask(tid)
+        # Nothing may come in between but what cannot be blocked.
+        if mask < 0 or not ptrace.set_signal_mask(tid, (1 << 64) - 1):
+            return None
+        values = zip(LAYOUT.arguments, arguments, strict=False)
+        thread.set_registers(
+            (LAYOUT.pointer, place),
+            (LAYOUT.number, -1),
+            (LAYOUT.call, number_of(name, self._machine)),
+            *values,
+        )
+        result = self._run_call(thread)
+        if result is not None:
+            ptrace.set_registers(tid, saved)
+            thread.known_registers = saved
+            ptrace.set_signal_mask(tid, mask)
+        return result
+
+    def _run_call(self, thread: Thread) -> int | None:
+        """Let a thread go on until the end of the system call that it is about to do."""
+        tid, info = thread.tid, ptrace.call_info
+        result: int | None = None
+        was_stopped = False
+        while result is None:
+            if ptrace.ptrace(ptrace.SYSCALL, tid, 0, 0) < 0:
+                return None
+            while ptrace.wait(tid, ptrace.status.address, ptrace.WALL, 0) < 0:
+                if ptrace.get_errno() != EINTR:
+                    return None
+            word = ptrace.status_word[0]
+            code = word >> 8
+            if word & 0xFF != 0x7F or code == signal.SIGTRAP | ptrace.EVENT_EXIT << 8:
+                self._waiting.append((tid, word))
+                return None
+            if code == _CALL_STOP:
+                ptrace.ptrace(ptrace.GET_SYSCALL_INFO, tid, info.size, info.address)
+                if info.view[0] == ptrace.SYSCALL_INFO_EXIT:
+                    result = ptrace.read_result(info.view)[0]
+            elif code >> 8 == ptrace.EVENT_STOP:
+                was_stopped = True
+            elif code == signal.SIGSTOP:
+                send_signal(thread.process.pid, tid, code)
+        if was_stopped:
+            # It has to take note again that its group has stopped.
+            ptrace.ptrace(ptrace.INTERRUPT, tid, 0, 0)
+        return result
 
     # --- beginning and end of threads
 
@@ -383,12 +521,15 @@ class Inferior:
         if os.path.exists(f"/proc/{pid}/task/{tid}"):
             return self._add_thread(tid, parent.process)
         process = Process(tid, parent.process.is_filtered, self._space_for(parent, tid))
-        process.stops_every_call = self._stops_every_call(process)
-        return self._add_thread(tid, process)
+        process.stops_every_call = parent.process.stops_every_call
+        child = self._add_thread(tid, process)
+        child.frames = list(parent.frames)
+        return child
 
     def _space_for(self, parent: Thread, tid: int) -> Space:
         """The memory of a new process: the parent's own, or a copy."""
-        return parent.process.space if processvm.shares_memory(parent.tid, tid) else Space()
+        space = parent.process.space
+        return space if processvm.shares_memory(parent.tid, tid) else space.copy()
 
     def _meet_stranger(self, tid: int, word: int) -> None:
         """A thread that nobody has told of yet: it stays stopped until its parent's stop is handled."""
@@ -408,8 +549,8 @@ class Inferior:
             if process is None:
                 # Filtered processes have filtered children, and the option does no harm to others.
                 process = Process(tid, any(one.is_filtered for one in self._processes.values()), Space())
-                process.stops_every_call = self._stops_every_call(process)
             self._add_thread(tid, process)
+            self._look_at_memory(process)
             self._handle(tid, word)
 
     def _exec_stop(self, thread: Thread) -> None:
@@ -425,10 +566,12 @@ class Inferior:
             thread.close_files()
             mover.close_files()
             mover.tid = tid
-            mover._registers = None
+            mover.known_registers = None
             mover.is_stopped = True
             thread = self.threads[tid] = process.threads[tid] = mover
+        thread.frames, thread.again = [], set()
         process.space = Space()
+        self._look_at_memory(process)
         try:
             self._events.executed(thread, former, _executed_name(process))
         finally:
@@ -477,6 +620,8 @@ class Inferior:
         self._events = NoEvents()
         self._enter = self._exit = frozenset()
         self.watch.signals = self.watch.libraries = self.watch.every_abi = False
+        self._inner.discard(self._mmap)
+        self._breakpoints.clear(self._events)
         self._leave_unfiltered()
 
     def detach_all(self) -> None:

@@ -6,6 +6,7 @@ import os
 from errno import ESRCH
 from typing import TYPE_CHECKING
 
+from tracebee.inferior.registers import put
 from tracebee.syscalls import processvm, ptrace
 
 _PAGE = 4096
@@ -13,7 +14,7 @@ _MAX_KEPT = 256
 """Descriptors of files in /proc that stay open, over all threads."""
 
 if TYPE_CHECKING:
-    from tracebee.inferior.breakpoints import Space
+    from tracebee.inferior.breakpoints import Frame, Space
 
 
 class Process:
@@ -34,6 +35,10 @@ class Process:
         """`size` bytes of memory; None if not all of them can be read."""
         data = self._read(address, size)
         return data if data is not None and len(data) == size else None
+
+    def read_some(self, address: int, size: int) -> bytes:
+        """The bytes up to the first that cannot be read, at most `size`."""
+        return self._read(address, size) or b""
 
     def read_string(self, address: int, size: int) -> bytes | None:
         """The bytes in front of the first NUL, at most `size`; None if memory ends before that."""
@@ -75,18 +80,24 @@ class Thread:
 
     number, arguments, is_compat  of the current system call, or the last one; `is_compat` for another ABI's
     result                        of the call that has just ended, minus an errno if it failed
+
+    For breakpoints (tracebee.inferior.breakpoints): the calls in `frames` are to return; those in `again`, address
+    and stack pointer, are hit a second time after a signal; at `enters_from` is a system call that was moved there.
     """
 
     __slots__ = (
         "_files",
-        "_registers",
+        "again",
         "arguments",
+        "enters_from",
+        "frames",
         "has_exited",
         "in_group_stop",
         "is_compat",
         "is_leaving",
         "is_sampled",
         "is_stopped",
+        "known_registers",
         "number",
         "process",
         "result",
@@ -109,7 +120,10 @@ class Thread:
         self.is_leaving = False
         self.in_group_stop = False
         self.has_exited = False
-        self._registers: bytes | None = None
+        self.known_registers: bytes | None = None
+        self.frames: list[Frame] = []
+        self.again: set[tuple[int, int]] = set()
+        self.enters_from = 0
         self._files: dict[str, int] | None = None
 
     def __repr__(self) -> str:
@@ -117,10 +131,15 @@ class Thread:
 
     def registers(self) -> bytes:
         """struct user_regs_struct (x86-64), struct user_pt_regs (arm64); zeros if the thread has been killed."""
-        data = self._registers
+        data = self.known_registers
         if data is None:
-            data = self._registers = ptrace.registers(self.tid) or bytes(ptrace.REGISTERS_SIZE)
+            data = self.known_registers = ptrace.registers(self.tid) or bytes(ptrace.REGISTERS_SIZE)
         return data
+
+    def set_registers(self, *values: tuple[int, int]) -> None:
+        """Change registers, by offset."""
+        self.known_registers = changed = put(self.registers(), *values)
+        ptrace.set_registers(self.tid, changed)
 
     def comm(self) -> bytes:
         """Its name, at most 15 bytes; empty if it is gone."""
@@ -146,6 +165,15 @@ class Thread:
         text = self._read_file("stat", 1024)
         end = text.rfind(b")")
         return chr(text[end + 2]) if end >= 0 and end + 2 < len(text) else ""
+
+    def has_pending(self, number: int) -> bool:
+        """Whether a signal waits for this thread alone."""
+        text = self._read_file("status", 4096)
+        try:
+            mask = int(text[text.index(b"\nSigPnd:") :].split(None, 2)[1], 16)
+        except (ValueError, IndexError):
+            return False
+        return bool(mask >> number - 1 & 1)
 
     def _read_file(self, name: str, size: int) -> bytes:
         """The beginning of a file in the thread's folder of /proc; empty if it is gone.

@@ -18,12 +18,14 @@ class Layout(Frozen):
     stack: int
     number: int
     """What the kernel takes for the number of the current system call when it starts it again."""
+    call: int
+    """What says which system call is wanted."""
     result: int
     arguments: tuple[int, ...]
 
 
-X86_64 = Layout(16 * 8, 19 * 8, 15 * 8, 10 * 8, (14 * 8, 13 * 8, 12 * 8, 7 * 8, 9 * 8, 8 * 8))
-ARM64 = Layout(32 * 8, 31 * 8, 8 * 8, 0, tuple(range(0, 48, 8)))
+X86_64 = Layout(16 * 8, 19 * 8, 15 * 8, 10 * 8, 10 * 8, (14 * 8, 13 * 8, 12 * 8, 7 * 8, 9 * 8, 8 * 8))
+ARM64 = Layout(32 * 8, 31 * 8, 8 * 8, 8 * 8, 0, tuple(range(0, 48, 8)))
 
 LAYOUT = ARM64 if os.uname().machine == "aarch64" else X86_64
 

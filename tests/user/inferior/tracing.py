@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
+from tracebee.host.elf import ElfFile
 from tracebee.host.identity import find_syscall_number
 from tracebee.inferior.control import Inferior
 from tracebee.inferior.watch import Watch
+from tracebee.inferior.x86 import decode
 from tracebee.syscalls import ptrace
 from tracebee.syscalls.process import let_trace, no_new_privileges
 from tracebee.syscalls.seccomp import install_filter
@@ -83,6 +85,14 @@ class Recorder:
 
     def warn(self, text: str) -> None:
         self.seen.append(("warn", 0, text))
+
+
+class TracerFailed(Exception):
+    """What the tracer raised, over there."""
+
+    def __init__(self, name: str, message: str, hint: str, text: str) -> None:
+        super().__init__(f"{name}: {message}; {hint}")
+        self.add_note(text)
 
 
 class Run(NamedTuple):
@@ -164,7 +174,7 @@ class Tracer:
             os.close(writer)
             work(inferior)
         except Exception as error:
-            failure = (error, traceback.format_exc())
+            failure = (type(error).__name__, str(error), getattr(error, "hint", ""), traceback.format_exc())
         os.write(self._results, pickle.dumps((recorder.seen, stops, failure)))
 
     def finish(self) -> tuple[list[tuple[Any, ...]], int]:
@@ -178,9 +188,7 @@ class Tracer:
             time.sleep(0.005)
         seen, stops, failure = pickle.loads(read_all(self._results))
         if failure is not None:
-            error, text = failure
-            error.add_note(text)
-            raise error
+            raise TracerFailed(*failure)
         return seen, stops
 
 
@@ -288,3 +296,34 @@ def compile_c(folder: Path, source: str, *options: str, name: str = "program") -
 
 
 PYTHON = sys.executable
+
+
+def offset_of(path: Path, symbol: str) -> tuple[int, int]:
+    """The offset of a function in its file, and its size."""
+    with ElfFile.open(str(path)) as elf:
+        found = elf.find_function(symbol)
+        assert found is not None, symbol
+        offset = elf.file_offset(found.address)
+        assert offset is not None
+        return offset, found.size
+
+
+def instructions_of(path: Path, symbol: str) -> list[int]:
+    """The offsets of all instructions of a function in its file."""
+    offset, size = offset_of(path, symbol)
+    code = path.read_bytes()[offset : offset + size]
+    at, found = 0, []
+    while at < size:
+        found.append(offset + at)
+        at += decode(code[at:].ljust(16, b"\0")).length
+    return found
+
+
+def put(path: Path, *symbols: str, returns: bool = False) -> Callable[[Inferior], None]:
+    """What puts breakpoints on functions, with keys 0, 1 and so on."""
+
+    def prepare(inferior: Inferior) -> None:
+        for key, symbol in enumerate(symbols):
+            inferior.insert(key, str(path), offset_of(path, symbol)[0], returns)
+
+    return prepare
