@@ -11,7 +11,13 @@ from tracebee.cli.messages import message_of, report
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-COMMANDS: dict[str, str] = {"check": "check", "tools": "tools", "vm": "vm"}
+COMMANDS: dict[str, str] = {
+    "check": "check",
+    "conformance": "conformance",
+    "conformance-plugin": "conformanceplugin",
+    "tools": "tools",
+    "vm": "vm",
+}
 """Commands by their first word, and the module that runs each; without one of them, a script is run."""
 
 FAILURE = 1
