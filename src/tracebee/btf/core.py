@@ -3,8 +3,8 @@
 A compiler notes, for each such instruction, a type, a path into it and a question (`CoreRelo`): at which byte is
 the field, how large is it, is it there at all.  Here the question is asked again of the types of the kernel
 that the program is for.  The rules are those of libbpf (relo_core.c), which the kernel uses too: a type of the
-target is a candidate if it has the same kind and name, but for a "flavor" behind ``___``; fields are found by
-name; all candidates have to give the same answer.
+target is a candidate if it has the same kind and the same name, without the "flavor" behind ``___`` that the
+object may give it; fields are found by name; all candidates have to give the same answer.
 """
 
 from __future__ import annotations

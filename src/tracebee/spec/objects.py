@@ -61,7 +61,7 @@ class ProgramSpec(Frozen):
     `type` and `expected_attach_type` are names of the uapi enums without prefix, such as "RAW_TRACEPOINT"
     and "TRACE_ITER".  `attach_to` is the kernel function or type whose BTF id the load needs, and
     `attach_module` the module that has it, empty for the kernel itself.  Instructions name maps and programs by
-    symbol; the backend binds them.
+    symbol; the backend binds them.  `section` is where an object file has the program.
     """
 
     name: str
@@ -74,6 +74,7 @@ class ProgramSpec(Frozen):
     sleepable: bool = False
     func_info: tuple[FuncInfo, ...] = ()
     line_info: tuple[LineInfo, ...] = ()
+    section: str = ""
 
 
 class MapSpec(Frozen):
@@ -213,6 +214,41 @@ class KprobeMulti(Attach):
 
     functions: tuple[Kprobe, ...]
     returns: bool = False
+
+
+class KprobePattern(Attach):
+    """All kernel functions whose names fit a `pattern` with ``*`` and ``?``, or their returns."""
+
+    pattern: str
+    returns: bool = False
+
+
+class SystemCall(Attach):
+    """The kernel's function for a system call, whatever it is called on the machine, or its return."""
+
+    name: str
+    returns: bool = False
+
+
+class FunctionUprobe(Attach):
+    """`offset` bytes behind the start of `function` of a file, or its return; of all whose names fit if `many`.
+
+    `path` may be the name of a library, to be looked for where the loader does.
+    """
+
+    path: str
+    function: str
+    offset: int = 0
+    returns: bool = False
+    many: bool = False
+
+
+class UsdtProbe(Attach):
+    """A static probe (USDT) of a file, by provider and name."""
+
+    path: str
+    provider: str
+    name: str
 
 
 class Trampoline(Attach):

@@ -27,7 +27,7 @@ BPF_RB_AVAIL_DATA, BPF_RB_RING_SIZE, BPF_RB_CONS_POS, BPF_RB_PROD_POS = range(4)
 DEFAULT_BYTES = 1 << 20
 """Size of a ring buffer whose specification leaves it open."""
 
-SMALLEST_BYTES = 4096
+SMALLEST_BYTES, LARGEST_BYTES = 4096, 1 << 28
 
 
 class RingMap(EngineMap):
@@ -57,6 +57,7 @@ class RingMap(EngineMap):
         self.require(
             size >= SMALLEST_BYTES and not size & size - 1, f"{size} bytes are not a power of two of pages"
         )
+        self.require(size <= LARGEST_BYTES, f"{size} bytes are more than {LARGEST_BYTES}")
 
     # --- programs
 

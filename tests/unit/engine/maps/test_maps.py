@@ -621,6 +621,7 @@ def test_maps_that_only_the_kernel_has(kind: str) -> None:
         ("RINGBUF", 4, 0, 4096, "no keys"),
         ("RINGBUF", 0, 0, 5000, "5000 bytes are not a power of two of pages"),
         ("RINGBUF", 0, 0, 2048, "2048 bytes are not a power of two of pages"),
+        ("RINGBUF", 0, 0, 1 << 30, "1073741824 bytes are more than 268435456"),
         ("PERF_EVENT_ARRAY", 4, 8, 1, "4 bytes"),
         ("ARRAY_OF_MAPS", 4, 8, 1, "4 bytes"),
         ("STACK_TRACE", 4, 12, 1, "8 bytes each"),

@@ -1,0 +1,360 @@
+"""From sections of code to programs: what instructions refer to, and the functions that a program calls.
+
+A program is a function in a section of its own; the functions that it calls, which lie in .text or beside it,
+are put behind it, each once, and the calls aimed there.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from typing import TYPE_CHECKING, NamedTuple
+
+from tracebee.btf.core import patch
+from tracebee.errors import FormatError
+from tracebee.insn import opcodes as op
+from tracebee.insn.codec import (
+    CALL,
+    GOTO,
+    LDDW,
+    SLOT_BYTES,
+    Insn,
+    KernelSymbol,
+    Kfunc,
+    MapFd,
+    MapValue,
+    aim,
+    decode,
+    reach,
+    signed32,
+)
+from tracebee.object.elf import (
+    R_BPF_64_32,
+    R_BPF_64_64,
+    R_BPF_NONE,
+    SHN_COMMON,
+    SHN_UNDEF,
+    STB_LOCAL,
+    STT_FUNC,
+    STT_NOTYPE,
+    STT_SECTION,
+    shown,
+)
+from tracebee.object.maps import finder
+from tracebee.spec.objects import FuncInfo, LineInfo
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import TypeVar
+
+    from tracebee.btf import ext
+    from tracebee.btf.ext import BtfExt
+    from tracebee.btf.reader import Btf
+    from tracebee.object.elf import Elf, Relocation, Section
+    from tracebee.object.externs import Extern
+    from tracebee.object.maps import Defined
+
+    Record = TypeVar("Record", ext.FuncInfo, ext.LineInfo)
+
+MAX_SLOTS = 1 << 22
+"""Instructions of all programs together, with the functions that they call."""
+
+
+class Function(NamedTuple):
+    """A function: the slots from `start` to `end` of a section.  `is_static` if the object alone can call it."""
+
+    name: str
+    section: int
+    start: int
+    end: int
+    is_static: bool
+
+
+class Linked(NamedTuple):
+    """The instructions of a program with all functions that it calls, and their records."""
+
+    insns: tuple[Insn, ...]
+    func_info: tuple[FuncInfo, ...]
+    line_info: tuple[LineInfo, ...]
+
+
+class _Code(NamedTuple):
+    """A section of code, relocated.
+
+    `at` is the index of the instruction at each slot, -1 in the middle of one; `calls` are the functions that
+    instructions refer to, as section and slot, by the slot of the instruction.
+    """
+
+    insns: list[Insn]
+    at: list[int]
+    calls: dict[int, tuple[int, int]]
+
+
+class Linker:
+    """The code of an object, with its names bound to maps and externs, and CO-RE answered by `target`.
+
+    Raises FormatError, here and in `link`.
+    """
+
+    def __init__(
+        self,
+        elf: Elf,
+        btf: Btf | None,
+        ext: BtfExt | None,
+        maps: list[Defined],
+        data: list[Defined],
+        externs: Mapping[str, Extern],
+        target: Btf | None,
+    ) -> None:
+        self.elf = elf
+        self.btf = btf
+        self.ext = ext
+        self.target = target
+        self.externs = externs
+        if ext is not None:
+            for functions in ext.func_info.values():
+                functions.sort()
+            for lines in ext.line_info.values():
+                lines.sort()
+        self.map_at = finder(maps)
+        self.map_sections = {one.section for one in maps}
+        self.data = {one.section: one for one in data}
+        self.functions = {
+            (function.section, function.start): function
+            for section in elf.sections
+            if section.is_code
+            for function in functions_of(elf, section)
+        }
+        self.code = {section.number: self._read(section) for section in elf.sections if section.is_code}
+        self.callers: dict[int, list[int]] = {}
+        self.slots = 0
+
+    # --- relocation
+
+    def _read(self, section: Section) -> _Code:
+        try:
+            insns = decode(section.data, byteorder=self.elf.byteorder)
+        except FormatError as error:
+            raise FormatError(f"section {shown(section.name)}: {error.what}", error.offset) from error
+        code = _Code(insns, _index(insns), {})
+        for row in self.elf.relocations.get(section.number, ()):
+            if row.type != R_BPF_NONE:
+                self._relocate(section, code, row)
+        self._find_local_calls(section, code)
+        self._answer_core(section, code)
+        return code
+
+    def _place(self, section: Section, code: _Code, slot: int, what: str) -> int:
+        index = code.at[slot] if slot < len(code.at) else -1
+        if index < 0:
+            raise FormatError(f"section {shown(section.name)}: {what} {slot} is no instruction")
+        return index
+
+    def _relocate(self, section: Section, code: _Code, row: Relocation) -> None:
+        slot, rest = divmod(row.offset, SLOT_BYTES)
+        index = self._place(section, code, slot, "relocated slot")
+        insn = code.insns[index]
+        if rest or row.type not in (R_BPF_64_64, R_BPF_64_32):
+            raise FormatError(f"section {shown(section.name)}: unknown relocation {row.type}", row.offset)
+        if row.type == R_BPF_64_64 and insn.code == LDDW:
+            code.insns[index] = self._load(section, code, slot, insn, row)
+        elif row.type == R_BPF_64_32 and insn.code == CALL and insn.src in (0, op.BPF_PSEUDO_CALL):
+            code.insns[index] = self._call(section, code, slot, insn, row)
+        else:
+            raise FormatError(
+                f"section {shown(section.name)}: instruction {slot} has no place for a relocation", row.offset
+            )
+
+    def _load(self, section: Section, code: _Code, slot: int, insn: Insn, row: Relocation) -> Insn:
+        """An instruction that loads an address."""
+        symbol = row.symbol
+        where = f"section {shown(section.name)}, instruction {slot}"
+        if symbol.section == SHN_UNDEF:
+            return self._extern_load(where, insn, symbol.name)
+        addend = signed32(insn.imm) + row.addend
+        offset = symbol.value + addend
+        if symbol.section in self.map_sections:
+            found = self.map_at(symbol.section, offset)
+            if found is None:
+                raise FormatError(f"{where}: there is no map at byte {offset}")
+            return insn._replace(src=op.BPF_PSEUDO_MAP_FD, imm=0, ref=MapFd(found.spec.name))
+        data = self.data.get(symbol.section)
+        if data is not None:
+            if not 0 <= offset <= data.size:
+                raise FormatError(f"{where}: byte {offset} lies outside of {shown(data.spec.name)}")
+            return insn._replace(src=op.BPF_PSEUDO_MAP_VALUE, imm=0, ref=MapValue(data.spec.name, offset))
+        if self._is_code(symbol.section):
+            if offset % SLOT_BYTES or offset < 0:
+                raise FormatError(f"{where}: the address of a function is inside of an instruction")
+            code.calls[slot] = (symbol.section, offset // SLOT_BYTES)
+            return insn._replace(src=op.BPF_PSEUDO_FUNC, imm=0)
+        if symbol.section == SHN_COMMON:
+            raise FormatError(f"{where}: {shown(symbol.name)} has no section: compile with -fno-common")
+        raise FormatError(f"{where}: the address of {shown(symbol.name)} cannot be had by a program")
+
+    def _extern_load(self, where: str, insn: Insn, name: str) -> Insn:
+        extern = self.externs.get(name)
+        if extern is None or extern.kind == "function":
+            raise FormatError(f"{where}: {shown(name)} is not defined in this object")
+        if extern.kind == "config":
+            return insn._replace(src=op.BPF_PSEUDO_MAP_VALUE, imm=0, ref=MapValue(".kconfig", extern.offset))
+        src = op.BPF_PSEUDO_BTF_ID if extern.kind == "variable" else 0
+        return insn._replace(src=src, imm=0, ref=KernelSymbol(name))
+
+    def _call(self, section: Section, code: _Code, slot: int, insn: Insn, row: Relocation) -> Insn:
+        symbol = row.symbol
+        where = f"section {shown(section.name)}, instruction {slot}"
+        if symbol.section == SHN_UNDEF:
+            extern = self.externs.get(symbol.name)
+            if extern is None or extern.kind != "function":
+                raise FormatError(f"{where}: the function {shown(symbol.name)} is not defined in this object")
+            return insn._replace(src=op.BPF_PSEUDO_KFUNC_CALL, off=0, imm=0, ref=Kfunc(symbol.name))
+        if not self._is_code(symbol.section):
+            raise FormatError(f"{where}: {shown(symbol.name)} is no function")
+        # What is called lies so many slots behind the symbol, counted from the one after the call.
+        goal = symbol.value // SLOT_BYTES + insn.imm + 1 + row.addend // SLOT_BYTES
+        code.calls[slot] = (symbol.section, goal)
+        return insn._replace(src=op.BPF_PSEUDO_CALL, imm=0)
+
+    def _is_code(self, number: int) -> bool:
+        return 0 < number < len(self.elf.sections) and self.elf.sections[number].is_code
+
+    def _find_local_calls(self, section: Section, code: _Code) -> None:
+        """Calls by distance, which need no relocation within a section."""
+        slot = 0
+        for insn in code.insns:
+            if insn.src in (op.BPF_PSEUDO_CALL, op.BPF_PSEUDO_FUNC) and insn.code in (CALL, LDDW):
+                distance = reach(insn)
+                if slot not in code.calls and distance is not None and insn.ref is None:
+                    goal = slot + 1 + distance
+                    if (section.number, goal) in self.functions:
+                        code.calls[slot] = (section.number, goal)
+            slot += insn.slots
+
+    def _answer_core(self, section: Section, code: _Code) -> None:
+        if self.target is None or self.ext is None or self.btf is None:
+            return
+        cut: set[int] = set()
+        for relo in self.ext.core_relos.get(section.name, ()):
+            index = self._place(section, code, relo.insn_offset, "CO-RE relocation at")
+            patched = patch(code.insns[index], relo, self.btf, self.target)
+            if patched.slots != code.insns[index].slots:
+                cut.add(index)
+            code.insns[index] = patched
+        if cut:
+            # A load of two slots that became a call: what would have been its second half is never come to.
+            filled = []
+            for index, insn in enumerate(code.insns):
+                filled += [insn, Insn(GOTO)] if index in cut else [insn]
+            code.insns[:] = filled
+            code.at[:] = _index(filled)
+
+    # --- linking
+
+    def link(self, main: Function) -> Linked:
+        """A program that begins with `main`."""
+        order = [main]
+        base = {(main.section, main.start): 0}
+        size = main.end - main.start
+        for function in order:
+            for slot in self._calls_in(function):
+                goal = self.code[function.section].calls[slot]
+                if goal in base:
+                    continue
+                called = self.functions.get(goal)
+                if called is None:
+                    name = self.elf.sections[goal[0]].name
+                    raise FormatError(
+                        f"{function.name} calls slot {goal[1]} of {shown(name)}, where no function is"
+                    )
+                base[goal] = size
+                size += called.end - called.start
+                self._spend(called.end - called.start)
+                order.append(called)
+        self._spend(main.end - main.start)
+        insns: list[Insn] = []
+        functions: list[FuncInfo] = []
+        lines: list[LineInfo] = []
+        for function in order:
+            self._append(function, base, insns, functions, lines)
+        return Linked(tuple(insns), tuple(functions), tuple(lines))
+
+    def _spend(self, slots: int) -> None:
+        self.slots += slots
+        if self.slots > MAX_SLOTS:
+            raise FormatError(f"the programs and what they call have more than {MAX_SLOTS} instructions")
+
+    def _calls_in(self, function: Function) -> list[int]:
+        """The slots of a function that refer to functions."""
+        slots = self.callers.get(function.section)
+        if slots is None:
+            slots = self.callers[function.section] = sorted(self.code[function.section].calls)
+        return slots[bisect_left(slots, function.start) : bisect_left(slots, function.end)]
+
+    def _append(
+        self,
+        function: Function,
+        base: Mapping[tuple[int, int], int],
+        insns: list[Insn],
+        functions: list[FuncInfo],
+        lines: list[LineInfo],
+    ) -> None:
+        code = self.code[function.section]
+        shift = base[function.section, function.start] - function.start
+        slot = function.start
+        first = code.at[slot]
+        if first < 0 or (function.end < len(code.at) and code.at[function.end] < 0):
+            raise FormatError(f"function {shown(function.name)} begins or ends inside of an instruction")
+        last = code.at[function.end] if function.end < len(code.at) else len(code.insns)
+        for insn in code.insns[first:last]:
+            goal = code.calls.get(slot)
+            insns.append(insn if goal is None else aim(insn, base[goal] - (slot + shift) - 1))
+            slot += insn.slots
+        if self.ext is None:
+            return
+        name = self.elf.sections[function.section].name
+        for record in _within(self.ext.func_info.get(name, []), function):
+            functions.append(FuncInfo(record.insn_offset + shift, record.type_id))
+        for line in _within(self.ext.line_info.get(name, []), function):
+            offset, file, text, number, column = line
+            lines.append(LineInfo(offset + shift, file, text, number, column))
+
+
+def _within(records: list[Record], function: Function) -> list[Record]:
+    """The records about a function, out of those of its section; these are in order."""
+    first = bisect_left(records, function.start, key=lambda record: record.insn_offset)
+    return records[first : bisect_left(records, function.end, key=lambda record: record.insn_offset)]
+
+
+def _index(insns: list[Insn]) -> list[int]:
+    """The index of the instruction at each slot, -1 in the middle of one."""
+    at = []
+    for index, insn in enumerate(insns):
+        at += [index] if insn.slots == 1 else [index, -1]
+    return at
+
+
+def functions_of(elf: Elf, section: Section) -> list[Function]:
+    """The functions in a section of code, in order; they do not overlap.  Raises FormatError."""
+    inside = [
+        symbol for symbol in elf.symbols if symbol.section == section.number and symbol.type != STT_SECTION
+    ]
+    symbols = [symbol for symbol in inside if symbol.type == STT_FUNC]
+    if not symbols:
+        # Assembler and old compilers do not say that a symbol is a function; labels are local.
+        symbols = [
+            symbol
+            for symbol in inside
+            if symbol.type == STT_NOTYPE and symbol.binding != STB_LOCAL and symbol.name
+        ]
+    symbols.sort(key=lambda symbol: symbol.value)
+    if section.size % SLOT_BYTES:
+        raise FormatError(f"section {shown(section.name)} ends inside of an instruction")
+    found: list[Function] = []
+    for index, symbol in enumerate(symbols):
+        following = symbols[index + 1].value if index + 1 < len(symbols) else section.size
+        end = symbol.value + symbol.size if symbol.size else following
+        if symbol.value % SLOT_BYTES or end % SLOT_BYTES or end > following or end == symbol.value:
+            raise FormatError(f"function {shown(symbol.name)} is empty, reaches into the next, or is cut")
+        local = symbol.binding == STB_LOCAL
+        found.append(Function(symbol.name, section.number, symbol.value // 8, end // 8, local))
+    return found

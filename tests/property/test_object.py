@@ -1,0 +1,115 @@
+"""Laws of reading objects: whatever the bytes are, there is a spec or one clear error, soon."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from tracebee.btf import Btf
+from tracebee.engine.machine import Machine
+from tracebee.errors import EngineFault, FormatError, NotSupportedError, UsageError
+from tracebee.object import ObjectFile, read_object
+from tracebee.object.elf import Elf
+from tracebee.spec.objects import ObjectSpec
+
+from ..unit.engine.calls.fakes import MadeUpWorld
+
+FOLDER = Path(__file__).parents[1] / "data" / "objects"
+NAMES = ("openers", "pieces", "core", "legacy", "pieces-eb")
+CONFIG = {"CONFIG_HZ": "250"}
+
+few = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+
+@cache
+def good(name: str) -> bytes:
+    return (FOLDER / f"{name}.bpf.o").read_bytes()
+
+
+@cache
+def interesting(name: str) -> list[tuple[int, int]]:
+    """Parts of an object in which every byte counts: the header, the tables, and BTF, as start and size."""
+    elf = Elf(good(name))
+    table = int.from_bytes(good(name)[40:48], elf.byteorder)
+    parts = [(0, 64), (table, 64 * len(elf.sections))]
+    parts += [(one.offset, one.size) for one in elf.sections if one.type != 8 and one.size]
+    return parts
+
+
+@st.composite
+def spoilt(draw: st.DrawFn) -> bytes:
+    """An object with some bytes changed, and perhaps cut."""
+    name = draw(st.sampled_from(NAMES))
+    data = bytearray(good(name))
+    for _ in range(draw(st.integers(1, 6))):
+        start, size = draw(st.sampled_from(interesting(name)))
+        at = start + draw(st.integers(0, size - 1))
+        new = draw(
+            st.one_of(st.binary(min_size=1, max_size=8), st.sampled_from((b"\xff" * 4, bytes(8), b"\x80")))
+        )
+        data[at : at + len(new)] = new
+    if draw(st.integers(0, 9)) == 0:
+        del data[draw(st.integers(0, len(data))) :]
+    return bytes(data)
+
+
+def read(data: bytes, target: Btf | None = None) -> ObjectSpec | None:
+    """What is read, or None if it is refused as it should be."""
+    try:
+        return read_object(data, "spoilt.o", target, kconfig=CONFIG, version=1)
+    except FormatError as error:
+        assert str(error)
+        return None
+    except NotSupportedError:
+        assert data[5] == 2
+        return None
+
+
+@few
+@given(st.binary(max_size=200))
+@example(b"\x7fELF\2\1\1" + bytes(60))
+def test_any_bytes(data: bytes) -> None:
+    assert read(data) is None or len(data) >= 64
+
+
+@few
+@given(spoilt())
+def test_spoilt_objects(data: bytes) -> None:
+    spec = read(data)
+    if spec is not None:
+        assert all(program.insns for program in spec.programs)
+
+
+@few
+@given(spoilt(), st.sampled_from(("openers", "pieces", "core")))
+def test_spoilt_objects_for_another_kernel(data: bytes, other: str) -> None:
+    """CO-RE questions of spoilt types, answered by good ones and by themselves."""
+    target = Btf.from_bytes(bytes(Elf(good(other)).by_name[".BTF"].data))
+    read(data, target)
+    try:
+        own = ObjectFile(data)
+        if own.btf is not None and own.byteorder == "little":
+            read(data, Btf.from_bytes(bytes(own.elf.by_name[".BTF"].data)))
+    except FormatError:
+        pass
+
+
+@few
+@given(spoilt())
+def test_what_is_read_can_be_given_to_the_engine(data: bytes) -> None:
+    """It runs there, or is refused; a run that goes wrong is a fault and nothing else."""
+    spec = read(data)
+    if spec is None:
+        return
+    try:
+        machine = Machine(spec, MadeUpWorld(), path="reference", budget=2000)
+    except (EngineFault, NotSupportedError, UsageError, OSError):
+        return
+    for program in machine.programs.values():
+        try:
+            program.run(bytes(64))
+        except EngineFault:
+            pass
