@@ -27,6 +27,7 @@ TARGETS = CASES / "targets"
 NEEDS = {
     "btf": "the running kernel's own types",
     "cgroup": "a mounted cgroup file system",
+    "everywhere": "events of processes that the case did not start",
     "fentry": "fentry and fexit probes",
     "iter": "iter probes",
     "kernel": "reads the running kernel's memory",

@@ -14,7 +14,19 @@ TOOL = command(sys.executable, "-m", "tracebee", "--backend", "user")
 KEPT_ENVIRONMENT = ("PATH", "HOME", "LANG", "USER")
 
 LACKS = frozenset(
-    ("btf", "fentry", "iter", "kernel", "kprobe", "path-iter", "perf", "rawtracepoint", "stack", "watchpoint")
+    (
+        "btf",
+        "everywhere",
+        "fentry",
+        "iter",
+        "kernel",
+        "kprobe",
+        "path-iter",
+        "perf",
+        "rawtracepoint",
+        "stack",
+        "watchpoint",
+    )
 )
 """Of caselib.NEEDS what ptrace cannot see."""
 

@@ -301,7 +301,8 @@ class TracerProcess:
             libraries=bool(places.uprobes or tells_tasks),
         )
         self.inferior = inferior = Inferior(watch, self, self.inbox.fd)
-        for key, (_, place) in places.uprobes.items():
+        # As in the kernel the newest on a place runs first; the session attaches the last one first.
+        for key, (_, place) in reversed(places.uprobes.items()):
             inferior.insert(key, place.path, place.offset, place.returns)
         try:
             inferior.seize(pid, filtered)
@@ -390,9 +391,11 @@ class TracerProcess:
                 self._run(self.places.signal, thread, records.signal_deliver(thread, siginfo, handler, 0))
 
     def hit(self, thread: Thread, key: int) -> None:
-        self.world.at_entry = True
+        self.world.thread = thread
+        point = thread.process.space.points.get(self.world.function_address())
+        self.world.entry = point.original if point is not None else b""
         self._run_uprobe(thread, key)
-        self.world.at_entry = False
+        self.world.entry = b""
 
     def returned(self, thread: Thread, key: int) -> None:
         self._run_uprobe(thread, key)

@@ -23,13 +23,13 @@ ENDBR64 = b"\xf3\x0f\x1e\xfa"
 
 
 def user_stack(
-    registers: bytes, read: Callable[[int, int], bytes | None], most: int, arch: Arch, at_entry: bool = False
+    registers: bytes, read: Callable[[int, int], bytes | None], most: int, arch: Arch, entry: bytes = b""
 ) -> list[int]:
     """Addresses, innermost first: where the thread is, then the return addresses.
 
-    `registers` is a struct pt_regs, `read` gives bytes of the thread's memory or None.  With `at_entry` the
-    thread is at the first instruction of a function, whose frame is not there yet: its return address is on top
-    of the stack (is_uprobe_at_func_entry(), since Linux 6.12).
+    `registers` is a struct pt_regs, `read` gives bytes of the thread's memory or None.  `entry` are the bytes of
+    the instruction that the thread is at, if that is a probed one: where it is the first of a function, whose
+    frame is not there yet, the return address is on top of the stack (is_uprobe_at_func_entry(), Linux 6.12).
     """
 
     def register(name: str) -> int:
@@ -41,12 +41,10 @@ def user_stack(
     frame = register("bp" if is_x86 else "fp")
     found = [instruction]
     window = Window(read, stack)
-    if at_entry and is_x86 and most > 1:
-        code = read(instruction, 4) or b""
-        if code[:1] == PUSH_RBP or code == ENDBR64:
-            returns = window.bytes(stack, word)
-            if returns is not None:
-                found.append(int.from_bytes(returns, "little"))
+    if is_x86 and most > 1 and entry.startswith((PUSH_RBP, ENDBR64)):
+        returns = window.bytes(stack, word)
+        if returns is not None:
+            found.append(int.from_bytes(returns, "little"))
     pair = struct.Struct("<II" if word == 4 else "<QQ")
     while len(found) < most:
         if not 0 < frame < TASK_SIZE or (not is_x86 and frame & 15):

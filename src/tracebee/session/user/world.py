@@ -30,7 +30,8 @@ KERNEL_NOTICE = (
 class TaskWorld:
     """Facts about `thread`, or where that is None about the session's own process (tracebee.engine.world).
 
-    `pid` is the session's.  `warn` gets a text once for each thing that cannot be had here.
+    `pid` is the session's.  `warn` gets a text once for each thing that cannot be had here.  `entry` is the code
+    under the breakpoint that the thread has hit, if that is the event.
     """
 
     def __init__(self, pid: int, arch: Arch, warn: Callable[[str], None]) -> None:
@@ -39,7 +40,7 @@ class TaskWorld:
         self.warn = warn
         self.thread: Thread | None = None
         self.attach_cookie = 0
-        self.at_entry = False
+        self.entry = b""
         self._warned: set[str] = set()
 
     # --- the task
@@ -99,7 +100,9 @@ class TaskWorld:
         return self.thread is not None and self.thread.process.write(address, data)
 
     def read_kernel(self, address: int, size: int) -> bytes | None:
-        self._warn_once(KERNEL_NOTICE)
+        # str() and buf() try both kinds of memory for a plain number: that is no wish for the kernel's.
+        if address >> 63:
+            self._warn_once(KERNEL_NOTICE)
         return None
 
     # --- stacks and probes
@@ -108,7 +111,7 @@ class TaskWorld:
         thread = self.thread
         if thread is None:
             return ()
-        return user_stack(thread.registers(), thread.process.read, most, self.arch, self.at_entry)
+        return user_stack(thread.registers(), thread.process.read, most, self.arch, self.entry)
 
     def kernel_stack(self, most: int) -> Sequence[int]:
         self._warn_once(KSTACK_NOTICE)
