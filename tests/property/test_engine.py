@@ -13,6 +13,7 @@ from tracebee.errors import EngineFault, FormatError
 from tracebee.insn import opcodes as op
 from tracebee.insn.codec import LDDW, Insn, MapFd, MapValue, decode
 from tracebee.spec.objects import MapSpec, ObjectSpec, ProgramSpec, Schema
+from tracebee.syscalls.nativecode import Door
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -262,6 +263,19 @@ def test_the_paths_agree(insns: tuple[Insn, ...]) -> None:
         assert str(caught.value) == str(fault)
         return
     found = outcome(insns, "fast", ROUNDS * 200)
+    if expected != ("endless",):
+        assert found == expected
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+@given(programs())
+def test_the_native_path_agrees(insns: tuple[Insn, ...]) -> None:
+    pytest.importorskip("llvmlite", reason="the native path needs llvmlite")
+    try:
+        expected = outcome(insns, "reference", ROUNDS)
+    except EngineFault:
+        return  # refused, as the test above says
+    found = outcome(insns, "native", ROUNDS * 200, native=Door())
     if expected != ("endless",):
         assert found == expected
 

@@ -1,7 +1,7 @@
 """The reference: one instruction after the other, as RFC 9669 tells them.
 
-What another path computes must be what this one computes.  It is made to be read, and four times slower than
-the translation to Python.
+What another path computes must be what this one computes.  It is made to be read, and ten times slower than the
+translation to Python.
 """
 
 from __future__ import annotations

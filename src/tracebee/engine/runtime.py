@@ -64,7 +64,18 @@ class Runtime:
     """
 
     __slots__ = (
-        *("budget", "depth", "frames", "functions", "helper", "maps", "memory", "programs", "remaining"),
+        *(
+            "beginning",
+            "budget",
+            "depth",
+            "frames",
+            "functions",
+            "helper",
+            "maps",
+            "memory",
+            "programs",
+            "remaining",
+        ),
         *("shared", "stacks", "tail_calls", "units", "world"),
     )
 
@@ -81,6 +92,8 @@ class Runtime:
         # Addresses of their ends, where stacks start to grow downwards.
         self.frames = [memory.add(data, True, "the stack") + STACK_BYTES for data in self.stacks]
         self.budget = budget
+        # What a path has to do besides when a run begins.
+        self.beginning: Callable[[], None] | None = None
         self.depth = 0
         self.tail_calls = 0
         self.remaining = 0
@@ -96,6 +109,8 @@ class Runtime:
         self.depth = self.tail_calls = 0
         self.remaining = self.budget
         self.units = repeat(None, self.budget // UNIT + 1)
+        if self.beginning is not None:
+            self.beginning()
 
     def invoke(self, address: int, r1: int = 0, r2: int = 0, r3: int = 0, r4: int = 0, r5: int = 0) -> int:
         """r0 of the function at `address`, which a helper function has got to call back."""

@@ -27,8 +27,10 @@ def suite(folder: Path, **files: str) -> str:
     return str(folder)
 
 
-@pytest.mark.parametrize("path", ["fast", "reference"])
+@pytest.mark.parametrize("path", ["fast", "reference", "native"])
 def test_a_directory(tmp_path: Path, capsys: pytest.CaptureFixture[str], path: str) -> None:
+    if path == "native":
+        pytest.importorskip("llvmlite", reason="the native path needs llvmlite")
     folder = suite(tmp_path / "tests", one=GOOD, two=GOOD)
     assert main(["conformance", folder, "--path", path]) == 0
     told = capsys.readouterr().out
@@ -69,8 +71,10 @@ def test_help(capsys: pytest.CaptureFixture[str]) -> None:
 PROGRAM = "79 10 01 00 00 00 00 00 95 00 00 00 00 00 00 00\n"
 
 
-@pytest.mark.parametrize("path", ["fast", "reference"])
+@pytest.mark.parametrize("path", ["fast", "reference", "native"])
 def test_the_plugin(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], path: str) -> None:
+    if path == "native":
+        pytest.importorskip("llvmlite", reason="the native path needs llvmlite")
     monkeypatch.setattr("sys.stdin", io.StringIO(PROGRAM))
     assert main(["conformance-plugin", "00 01 02 03 04 05 06 07 08", "--path", path]) == 0
     assert capsys.readouterr().out == "807060504030201\n"

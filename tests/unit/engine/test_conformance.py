@@ -10,11 +10,12 @@ import pytest
 from tracebee.engine.conformance import assembled, expects_refusal, judge, parse
 from tracebee.errors import FormatError
 from tracebee.insn.codec import encode
+from tracebee.syscalls.nativecode import Door
 
 SUITE = "TRACEBEE_CONFORMANCE"
 """The variable that names a checkout of bpf_conformance, whose files then are tests here too."""
 
-PATHS = ("fast", "reference")
+PATHS = ("fast", "reference", "native")
 
 TESTS = {
     "moves": ("mov %r0, -1\nmov32 %r0, 7\nexit", "", "7"),
@@ -96,7 +97,9 @@ def text_of(asm: str, memory: str, result: str) -> str:
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("name", TESTS)
 def test_our_tests_pass(name: str, path: str) -> None:
-    verdict = judge(text_of(*TESTS[name]), path=path)
+    if path == "native":
+        pytest.importorskip("llvmlite", reason="the native path needs llvmlite")
+    verdict = judge(text_of(*TESTS[name]), path=path, native=Door())
     assert (verdict.kind, verdict.text) == ("passed", "")
 
 
@@ -211,6 +214,8 @@ def test_lines_of_the_assembler_keep_their_numbers_of_slots() -> None:
 
 @pytest.mark.parametrize("path", PATHS)
 def test_the_suite(path: str, capsys: pytest.CaptureFixture[str]) -> None:
+    if path == "native":
+        pytest.importorskip("llvmlite", reason="the native path needs llvmlite")
     place = os.environ.get(SUITE)
     if not place:
         pytest.skip(f"no checkout of bpf_conformance is named by {SUITE}")

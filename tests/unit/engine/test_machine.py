@@ -7,18 +7,19 @@ from typing import TYPE_CHECKING, cast
 import pytest
 
 from tracebee.engine.machine import Machine
-from tracebee.errors import EngineFault, UsageError
+from tracebee.errors import EngineFault, InternalError, UsageError
 from tracebee.insn import Insn
 from tracebee.insn import opcodes as op
 from tracebee.insn.asm import assemble
 from tracebee.spec.objects import LineInfo, MapSpec, ObjectSpec, ProgramSpec, Schema
+from tracebee.syscalls.nativecode import Door
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from tracebee.engine.world import World
 
-PATHS = ("reference", "fast")
+PATHS = ("reference", "fast", "native")
 NOBODY = cast("World", None)
 MASK64 = (1 << 64) - 1
 
@@ -36,7 +37,9 @@ def machine(
     btf: bytes = b"",
 ) -> Machine:
     spec = ObjectSpec(programs, tuple(maps), (), Schema(), btf)
-    return Machine(spec, NOBODY, path=path, budget=budget)
+    if path == "native":
+        pytest.importorskip("llvmlite", reason="the native path needs llvmlite")
+    return Machine(spec, NOBODY, path=path, budget=budget, native=Door())
 
 
 @pytest.fixture(params=PATHS)
@@ -291,7 +294,7 @@ def test_calls_that_never_end_up_anywhere(path: str) -> None:
 
 
 def test_may_goto_ends_a_loop(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("interpreter", "translate"):
+    for module in ("interpreter", "translate", "native"):
         monkeypatch.setattr(f"tracebee.engine.{module}.MAY_GOTO_ROUNDS", 10)
     assert run("r0 = 0\nagain: may_goto out\nr0 += 1\ngoto again\nout: exit", path) == 10
 
@@ -401,6 +404,95 @@ def test_a_frozen_map_is_not_written(path: str) -> None:
     caught = fault("r2 = map[only][0]+4\n*(u32 *)(r2 +0) = 9\nr0 = 0\nexit", path, maps=[only])
     assert caught.reason == "write of 4 bytes that cannot be written"
     assert "in only (read-only" in caught.nearest
+
+
+def test_records_of_a_ring(path: str) -> None:
+    text = """
+        r1 = map[events]
+        r2 = 16
+        r3 = 0
+        call bpf_ringbuf_reserve
+        if r0 == 0 goto full
+        r1 = r0
+        *(u64 *)(r1 +0) = 7
+        *(u64 *)(r1 +8) = 8
+        r2 = 0
+        call bpf_ringbuf_submit
+        r0 = 0
+        exit
+    full:
+        r0 = 1
+        exit
+    """
+    made = machine(program(text), maps=[MapSpec("events", "RINGBUF", 0, 0, 4096)], path=path)
+    assert [made.programs["main"].run(b"") for _ in range(3)] == [0, 0, 0]
+    seen: list[bytes] = []
+
+    def take(data: memoryview, words: memoryview, first: int, last: int, limit: int) -> int:
+        seen.append(bytes(data[:72]))
+        return last
+
+    assert made.ring is not None
+    made.ring.drain(take)
+    record = (16).to_bytes(8, "little") + (7).to_bytes(8, "little") + (8).to_bytes(8, "little")
+    assert seen == [record * 3]
+
+
+def test_values_come_and_go(path: str) -> None:
+    """Regions of map values are made and dropped between runs, and by the program itself."""
+    text = """
+        r6 = *(u32 *)(r1 +0)
+        *(u32 *)(r10 -4) = r6
+        *(u64 *)(r10 -16) = 5
+        r1 = map[table]
+        r2 = r10
+        r2 += -4
+        r3 = r10
+        r3 += -16
+        r4 = 0
+        call bpf_map_update_elem
+        r1 = map[table]
+        r2 = r10
+        r2 += -4
+        call bpf_map_lookup_elem
+        if r0 == 0 goto none
+        r7 = r0
+        *(u64 *)(r7 +0) = r6
+        r1 = map[table]
+        r2 = r10
+        r2 += -4
+        call bpf_map_delete_elem
+        r0 = *(u64 *)(r7 +0)
+    none: exit
+    """
+    made = machine(program(text), maps=[MapSpec("table", "HASH", 4, 8, 8)], path=path)
+    run = made.programs["main"].run
+    assert [run(number.to_bytes(4, "little")) for number in range(1, 600)] == list(range(1, 600))
+    assert list(made.maps["table"].items()) == []
+
+
+def test_an_interrupt_gets_through(path: str) -> None:
+    def interrupted(r1: int, r2: int, r3: int, r4: int, r5: int) -> int:
+        raise KeyboardInterrupt
+
+    if path == "native":
+        pytest.importorskip("llvmlite", reason="the native path needs llvmlite")
+    spec = ObjectSpec((program("call 7000\nexit"),), (), (), Schema())
+    made = Machine(spec, NOBODY, path=path, helpers={7000: interrupted}, native=Door())
+    with pytest.raises(KeyboardInterrupt):
+        made.programs["main"].run(b"")
+
+
+def test_a_helper_with_a_bug_is_told(path: str) -> None:
+    def wrong(r1: int, r2: int, r3: int, r4: int, r5: int) -> int:
+        raise KeyError("bug")
+
+    if path == "native":
+        pytest.importorskip("llvmlite", reason="the native path needs llvmlite")
+    spec = ObjectSpec((program("call 7000\nexit"),), (), (), Schema())
+    made = Machine(spec, NOBODY, path=path, helpers={7000: wrong}, native=Door())
+    with pytest.raises(InternalError, match="KeyError"):
+        made.programs["main"].run(b"")
 
 
 def test_names_that_nothing_has(path: str) -> None:
