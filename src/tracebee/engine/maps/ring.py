@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import mmap
 from collections import deque
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
@@ -43,7 +44,8 @@ class RingMap(EngineMap):
     def __init__(self, spec: MapSpec, shared: Shared) -> None:
         super().__init__(spec, shared)
         self.size = spec.max_entries or DEFAULT_BYTES
-        self._buffer = bytearray(self.size)
+        # Pages that are never written cost nothing, which a bytearray's do.
+        self._buffer = mmap.mmap(-1, self.size)
         self.data = memoryview(self._buffer)
         self._words = self.data.cast("I")
         self.start = 0
