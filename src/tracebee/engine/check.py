@@ -145,4 +145,3 @@ def is_jump(insn: Insn) -> bool:
 def is_conditional(insn: Insn) -> bool:
     """Whether a jump may go on with the next instruction."""
     return insn.code not in (GOTO, GOTOL)
-

@@ -127,7 +127,7 @@ class Machine:
 
     def explain(self, error: Exception) -> Exception:
         """What to raise for an exception that has ended a run."""
-        if self.path == "fast":
+        if self.path != "reference":
             from tracebee.engine.translate import found_in
 
             error = found_in(error, self.memory)

@@ -55,8 +55,12 @@ if TYPE_CHECKING:
         def callback(self, function: Callable[..., int], arguments: int) -> int: ...
 
 
-LONGEST = 16_384
-"""Instructions of a program that is compiled; a longer one, which would take seconds, is interpreted."""
+LONGEST = 8192
+"""Instructions of a program that is compiled."""
+
+MOST_CALLS = 512
+"""Calls and functions in it, which cost the compiler more.  What passes a limit goes the fast path: to
+compile it would take seconds."""
 
 _STATE_BYTES = 192
 _TABLE, _MASK, _BUDGET, _KIND, _PLACE, _ADDRESS, _DEPTH, _STACKS, _FRAMES = 0, 8, 16, 24, 32, 40, 48, 64, 128
@@ -83,17 +87,28 @@ def compiled(programs: Sequence[Linked], runtime: Runtime, door: NativeDoor) -> 
     Raises NotSupportedError if llvmlite is not there.
     """
     engine = _Engine(runtime, door)
-    short = [one for one in programs if len(one.code.insns) <= LONGEST]
-    made = iter(engine.compile(short))
+    short = [one for one in programs if _is_short(one.code)]
+    made = dict(zip(map(id, short), engine.compile(short), strict=True))
     result = []
     for one in programs:
-        if len(one.code.insns) <= LONGEST:
-            result.append(next(made))
+        if id(one) in made:
+            result.append(made[id(one)])
         else:
-            from tracebee.engine.interpreter import interpreted
+            from tracebee.engine.translate import translated
 
-            result.append(interpreted(one, runtime))
+            result.append(translated(one, runtime))
     return result
+
+
+def _is_short(code: Code) -> bool:
+    """Whether all functions together are; they may share code, which is compiled once for each of them."""
+    calls = sum([insn.code in (CALL, CALLX) for insn in code.insns]) + len(code.functions)
+    if len(code.insns) > LONGEST or calls > MOST_CALLS:
+        return False
+    length = 0
+    for entry in code.functions:
+        length += sum([block.last - block.first + 1 for block in flow_of(code, entry, 1).blocks])
+    return length <= LONGEST
 
 
 def assembly(programs: Sequence[Linked], runtime: Runtime, door: NativeDoor) -> str:

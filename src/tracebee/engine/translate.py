@@ -125,6 +125,9 @@ def translated(linked: Linked, runtime: Runtime) -> dict[int, Function]:
     writer = _Writer(linked, runtime)
     for entry in linked.code.functions:
         writer.function(entry)
+        if len(writer.lines) > 4 * LONGEST:
+            # Functions may share code, which would be written once for each of them.
+            return _interpreted(linked, runtime)
     try:
         compiled = compile("\n".join(writer.lines), FILE, "exec", dont_inherit=True)
     except (SyntaxError, RecursionError, MemoryError):

@@ -542,6 +542,9 @@ def test_huge_programs_end(path: str) -> None:
     loops = "".join(f"l{n}: r0 += 1\n" for n in range(40)) + "".join(
         f"r{1 + n % 5} += 1\nif r{1 + n % 5} == {n} goto l{39 - n}\n" for n in range(40)
     )
+    # Each function has all that follows.
+    shared = "".join(f"f{n}: call local f{n + 1}\n" for n in range(600)) + "f600: r0 += 1\n"
+    assert "call each other" in fault(f"{shared}exit", path).reason
     for text in (loops, "r0 += 1\n" * 30_000):
         text = f"r0 = 0\nr1 = 0\nr2 = 0\nr3 = 0\nr4 = 0\nr5 = 0\n{text}exit"
         assert run(text, path) == run(text, "reference")
