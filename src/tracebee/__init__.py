@@ -20,6 +20,7 @@ runs them:
     session               the order of a run, decoding, aggregation, the Python API
     render                text and JSON
     cli                   the command
+    testing               made-up events for scripts and objects, for tests of them
 
 Names here are found when they are first used, so that importing the package costs nothing.
 """

@@ -60,6 +60,10 @@ class LiveMachine:
         self._debug_info: dict[str, DebugInfo] = {}
 
     def close(self) -> None:
+        """Let go of descriptors; what is asked for later opens them again."""
+        for file in self._files.values():
+            file.elf.close()
+        self._files.clear()
         if self._tracefs_fd >= 0:
             os.close(self._tracefs_fd)
             self._tracefs_fd = -1

@@ -14,7 +14,7 @@ from tracebee.spec.events import Printf
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from tracebee.language.compile import Compilation
+    from tracebee.language.compile import Compilation, Options
     from tracebee.language.source import Source
     from tracebee.session.machine import LiveMachine
     from tracebee.session.maps import ScriptMaps
@@ -256,25 +256,16 @@ def load(
     Raises SourceError, VerifierError, PermissionRefused, TargetError, UsageError, NotSupportedError,
     EngineFault.
     """
-    from tracebee.language.compile import Options, compile_script
-    from tracebee.language.passes.parameters import Parameters
+    from tracebee.language.compile import compile_script
     from tracebee.session.choice import choose_backend, make_machine
     from tracebee.session.launch import launch
 
-    options = Options(
-        parameters=Parameters(
-            tuple(map(str, parameters)),
-            tuple((name, None if value is None else str(value)) for name, value in (named or {}).items()),
-        ),
-        environment=_settings(config or {}),
-        pid=pid,
-        unsafe=unsafe,
-        include_paths=tuple(include_paths),
-    )
+    options = make_options(parameters, named, config, unsafe, include_paths)
+    options.pid = pid
     machine = make_machine(choose_backend(backend).backend)
     collector = Collector()
     try:
-        compilation = compile_script(_read_script(script), machine, options)
+        compilation = compile_script(read_script(script), machine, options)
         session = launch(compilation, machine, collector, pid=pid, command=command, otherwise=os.getpid())
     except BaseException:
         machine.close()
@@ -287,6 +278,28 @@ def trace(script: str | os.PathLike[str], *parameters: object, **options: Any) -
     tracer = load(script, *parameters, **options)
     tracer.attach()
     return tracer
+
+
+def make_options(
+    parameters: Sequence[object],
+    named: Mapping[str, object] | None,
+    config: Mapping[str, object] | None,
+    unsafe: bool,
+    include_paths: Sequence[str],
+) -> Options:
+    """What `load` says about a compilation.  Raises UsageError."""
+    from tracebee.language.compile import Options
+    from tracebee.language.passes.parameters import Parameters
+
+    return Options(
+        parameters=Parameters(
+            tuple(map(str, parameters)),
+            tuple((name, None if value is None else str(value)) for name, value in (named or {}).items()),
+        ),
+        environment=_settings(config or {}),
+        unsafe=unsafe,
+        include_paths=tuple(include_paths),
+    )
 
 
 def _settings(config: Mapping[str, object]) -> dict[str, str]:
@@ -302,7 +315,8 @@ def _settings(config: Mapping[str, object]) -> dict[str, str]:
     return found
 
 
-def _read_script(script: str | os.PathLike[str]) -> Source:
+def read_script(script: str | os.PathLike[str]) -> Source:
+    """A script, which is text or the path of a file.  Raises UsageError."""
     from tracebee.language.source import Source
 
     if isinstance(script, str):
