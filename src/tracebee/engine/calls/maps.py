@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from struct import error as StructError
 from typing import TYPE_CHECKING
 
 from tracebee.engine.calls.base import MASK32, find_map, no_map, wrong_map
@@ -12,38 +13,60 @@ if TYPE_CHECKING:
     from tracebee.engine.runtime import Helper, Runtime
 
 
+# The first three are what most events do most; so they look into the regions themselves.
+
+
 def map_lookup_elem(machine: Runtime) -> Helper:
-    maps, read = machine.maps, machine.memory.read
+    maps, memory = machine.maps, machine.memory
+    readable = memory.readable
 
     def call(r1: int, r2: int, r3: int, r4: int, r5: int) -> int:
         table = maps.get(r1)
         if table is None:
             raise no_map(r1)
-        return table.lookup(read(r2, table.key_size))
+        try:
+            (key,) = table.key_at(readable[r2 >> 32], r2 & MASK32)
+        except (KeyError, StructError):
+            raise memory.fault("read", r2, table.key_size) from None
+        return table.lookup(key)
 
     return call
 
 
 def map_update_elem(machine: Runtime) -> Helper:
-    maps, read = machine.maps, machine.memory.read
+    maps, memory = machine.maps, machine.memory
+    readable = memory.readable
 
     def call(r1: int, r2: int, r3: int, r4: int, r5: int) -> int:
         table = maps.get(r1)
         if table is None:
             raise no_map(r1)
-        return table.update(read(r2, table.key_size), read(r3, table.value_size), r4)
+        try:
+            (key,) = table.key_at(readable[r2 >> 32], r2 & MASK32)
+        except (KeyError, StructError):
+            raise memory.fault("read", r2, table.key_size) from None
+        try:
+            (value,) = table.value_at(readable[r3 >> 32], r3 & MASK32)
+        except (KeyError, StructError):
+            raise memory.fault("read", r3, table.value_size) from None
+        return table.update(key, value, r4)
 
     return call
 
 
 def map_delete_elem(machine: Runtime) -> Helper:
-    maps, read = machine.maps, machine.memory.read
+    maps, memory = machine.maps, machine.memory
+    readable = memory.readable
 
     def call(r1: int, r2: int, r3: int, r4: int, r5: int) -> int:
         table = maps.get(r1)
         if table is None:
             raise no_map(r1)
-        return table.delete(read(r2, table.key_size))
+        try:
+            (key,) = table.key_at(readable[r2 >> 32], r2 & MASK32)
+        except (KeyError, StructError):
+            raise memory.fault("read", r2, table.key_size) from None
+        return table.delete(key)
 
     return call
 

@@ -72,10 +72,14 @@ class ArrayMap(EngineMap):
 
     def update(self, key: bytes, value: bytes, flags: int) -> int:
         """Set the value, in place: who holds its address sees it change."""
-        failed = self.check_update(key, flags)
-        if failed:
-            return failed
-        self._value(key, self._cpu())[:] = value
+        cpu = self._cpu()
+        old = self.values[cpu].get(key)
+        if old is None or flags:
+            failed = self.check_update(key, flags)
+            if failed:
+                return failed
+            old = self._value(key, cpu)
+        old[:] = value
         return 0
 
     def _cpu(self) -> int:

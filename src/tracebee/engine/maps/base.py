@@ -12,6 +12,7 @@ for as long as it may use it.
 from __future__ import annotations
 
 import errno
+from struct import Struct
 from typing import TYPE_CHECKING, ClassVar
 
 from tracebee.errors import SyscallError, UsageError
@@ -86,6 +87,9 @@ class EngineMap:
         self.memory = shared.memory
         self.key_size = spec.key_size
         self.value_size = spec.value_size
+        # Takes a key or a value out of a region in one copy, which a slice of a bytearray does not.
+        self.key_at = Struct(f"{spec.key_size}s").unpack_from
+        self.value_at = Struct(f"{spec.value_size}s").unpack_from
         self.max_entries = spec.max_entries
         self.id = len(shared.by_handle) + 1
         self.handle = shared.memory.handle(f"map {spec.name}")
