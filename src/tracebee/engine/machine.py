@@ -45,6 +45,7 @@ class EngineProgram:
 
     def __init__(self, machine: Machine, spec: ProgramSpec, number: int, code: Code) -> None:
         self.machine = machine
+        self.runtime = machine.runtime
         self.spec = spec
         self.number = number
         self.code = code
@@ -60,20 +61,22 @@ class EngineProgram:
 
         A bytearray can be changed by the program.  Raises EngineFault.
         """
-        machine = self.machine
-        memory, runtime = machine.memory, machine.runtime
+        runtime, memory, shared = self.runtime, self.runtime.memory, self.runtime.shared
         runtime.begin()
-        shared = machine.shared
         if shared.cpus > 1:
-            shared.cpu = machine.world.cpu() % shared.cpus
-        address = memory.add(context, True, "the context")
+            shared.cpu = runtime.world.cpu() % shared.cpus
+        address = runtime.context
+        memory.replace(address, context)
         try:
             return self.function(address, len(context), 0, 0, 0, 0)
         except Exception as error:
-            raise machine.explain(error) from error
+            raise self.machine.explain(error) from error
         finally:
-            memory.drop(address)
-            shared.settle()
+            if memory.watcher is not None:
+                # Native code holds it fast where it is.
+                memory.replace(address, b"")
+            if shared.retired or shared.records:
+                shared.settle()
 
 
 class Machine:
@@ -108,6 +111,7 @@ class Machine:
         self.runtime = Runtime(self.memory, world, self.shared, budget)
         self.runtime.helper = self._helper
         self._own = dict(helpers or {})
+        self.runtime.replaced = frozenset(self._own)
         self._made: dict[int, Helper] = {}
         numbers = {program.name: number for number, program in enumerate(spec.programs, 1)}
         self.maps: dict[str, EngineMap] = make_maps(spec.maps, self.shared, numbers)

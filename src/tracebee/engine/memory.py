@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     # A memoryview must be of single bytes (format "B", one dimension).
-    Data = bytearray | memoryview
+    Data = bytes | bytearray | memoryview
 
 MASK32 = (1 << 32) - 1
 
@@ -91,7 +91,7 @@ class Memory:
 
     def __init__(self) -> None:
         self.readable: dict[int, Data] = {}
-        self.writable: dict[int, Data] = {}
+        self.writable: dict[int, bytearray | memoryview] = {}
         # Told of each region that comes, with its bytes and whether they are writable, and of each that goes.
         self.watcher: Callable[[int, Data | None, bool], None] | None = None
         self._names: dict[int, str] = {}
@@ -99,23 +99,38 @@ class Memory:
         self._free: list[int] = []
         self._used = 0
 
-    def add(self, data: bytearray | memoryview | bytes, writable: bool = True, name: str = "") -> int:
+    def add(self, data: Data, writable: bool = True, name: str = "") -> int:
         """Let programs reach `data`, which is not copied; the address of its first byte.
 
         What cannot be written in Python is read-only for programs too.  `name` is for messages.
         """
-        if not isinstance(data, bytearray):
-            data = memoryview(data).cast("B")
+        if isinstance(data, memoryview):
+            data = data.cast("B")
             writable = writable and not data.readonly
         number = self._number()
         self.readable[number] = data
-        if writable:
+        if isinstance(data, bytes):
+            writable = False
+        elif writable:
             self.writable[number] = data
         if name:
             self._names[number] = name
         if self.watcher is not None:
             self.watcher(number, data, writable)
         return number << 32
+
+    def replace(self, address: int, data: bytes | bytearray) -> None:
+        """Let the region that starts at `address` be of other bytes from now on."""
+        number = address >> 32
+        self.readable[number] = data
+        writable = isinstance(data, bytearray)
+        if isinstance(data, bytearray):
+            self.writable[number] = data
+        else:
+            self.writable.pop(number, None)
+        if self.watcher is not None:
+            self.watcher(number, None, False)
+            self.watcher(number, data, writable)
 
     def handle(self, name: str) -> int:
         """An address that is nobody else's and has no bytes, to stand for a map or a function."""

@@ -64,19 +64,8 @@ class Runtime:
     """
 
     __slots__ = (
-        *(
-            "beginning",
-            "budget",
-            "depth",
-            "frames",
-            "functions",
-            "helper",
-            "maps",
-            "memory",
-            "programs",
-            "remaining",
-        ),
-        *("shared", "stacks", "tail_calls", "units", "world"),
+        *("beginning", "budget", "context", "depth", "frames", "functions", "helper", "maps", "memory"),
+        *("programs", "remaining", "replaced", "shared", "stacks", "tail_calls", "units", "world"),
     )
 
     def __init__(self, memory: Memory, world: World, shared: Shared, budget: int) -> None:
@@ -91,6 +80,9 @@ class Runtime:
         self.stacks = [bytearray(STACK_BYTES) for _ in range(MAX_DEPTH)]
         # Addresses of their ends, where stacks start to grow downwards.
         self.frames = [memory.add(data, True, "the stack") + STACK_BYTES for data in self.stacks]
+        self.context = memory.add(b"", False, "the context")
+        # The numbers of helper functions that a machine has in place of those of tracebee.engine.calls.
+        self.replaced: frozenset[int] = frozenset()
         self.budget = budget
         # What a path has to do besides when a run begins.
         self.beginning: Callable[[], None] | None = None

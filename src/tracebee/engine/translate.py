@@ -60,6 +60,7 @@ CALLS_BACK = frozenset((12, 164, 169, 170, 171, 180, 181, 209))
 """Helper functions that run other functions of the program, or leave it: their depth counts."""
 
 TAIL_CALL = 12
+MAP_LOOKUP = 1
 
 SIGN64, SIGN32 = 1 << 63, 1 << 31
 
@@ -1112,10 +1113,28 @@ class _Function:
         elif insn.src == op.BPF_PSEUDO_CALL:
             self.line(f"if d > {MAX_DEPTH - 2}: raise deep()")
             self._set(0, f"f{self.code.targets[self.index]}({arguments}, d + 1)")
+        elif insn.imm == MAP_LOOKUP and (text := self._lookup()):
+            self._set(0, text)
         else:
             if insn.imm in CALLS_BACK:
                 self.line("rt.depth = d")
             self._set(0, f"h{insn.imm}({arguments}) & {MASK64}")
+
+    def _lookup(self) -> str:
+        """A lookup in a map that is known, of a key that is on the stack; "" if it is none of these."""
+        runtime, fact = self.writer.runtime, self.facts[op.R1]
+        table = runtime.maps.get(fact.offset) if fact.base == "const" else None
+        if table is None or MAP_LOOKUP in runtime.replaced:
+            return ""
+        place = self._known_place(self.facts[op.R2], 0, table.key_size)
+        if place is None:
+            return ""
+        name = f"l{fact.offset >> 32}"
+        self.writer.names[name] = table.lookup
+        self.writer.names["bytes"] = bytes
+        region, start = place
+        # What comes is an address or 0, and needs no mask.
+        return f"{name}(bytes({region}[{start}:{start + table.key_size}]))"
 
 
 _FOLD: dict[int, Callable[[int, int], int]] = {

@@ -132,3 +132,19 @@ def test_a_watcher_is_told() -> None:
     memory.handle("none of its business")
     memory.drop(address)
     assert seen == [(address >> 32, data, False), (address >> 32, None, False)]
+
+
+def test_a_region_gets_other_bytes() -> None:
+    memory, seen = Memory(), []
+    memory.watcher = lambda number, data, writable: seen.append((data, writable))
+    address = memory.add(b"", name="the context")
+    memory.replace(address, bytearray(b"1234"))
+    memory.write(address, b"5")
+    assert memory.read(address, 4) == b"5234"
+    memory.replace(address, b"ab")
+    assert memory.read(address, 2) == b"ab"
+    with pytest.raises(MemoryFault):
+        memory.write(address, b"5")
+    with pytest.raises(MemoryFault):
+        memory.read(address, 3)
+    assert seen == [(b"", False), (None, False), (b"5234", True), (None, False), (b"ab", False)]
