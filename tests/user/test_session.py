@@ -481,3 +481,11 @@ def test_a_process_that_somebody_else_traces() -> None:
         for child in children:
             os.kill(int(child), signal.SIGKILL)
         target.wait()
+
+
+def test_a_kind_that_cannot_be_listed() -> None:
+    done = tracebee("-l", "kprobe:vfs_*")
+    assert done.stdout == ""
+    assert "kprobe: the user backend (ptrace) cannot see functions of the kernel" in done.stderr
+    done = tracebee("-l", "*:*:sched_process_exit")
+    assert (done.stdout, done.stderr) == ("tracepoint:sched:sched_process_exit\n", "")

@@ -59,7 +59,15 @@ def matching(patterns: str, context: Expansion, verbose: bool) -> Iterable[str]:
 
 def probes_matching(pattern: str, context: Expansion, verbose: bool) -> Iterable[str]:
     """Names of probes, kind by kind, each sorted."""
-    for kind, full in kinds_of(pattern, context):
+    kinds = kinds_of(pattern, context)
+    for kind, full in kinds:
+        message, hint = context.machine.why_unseen(kind, ())
+        if message:
+            if len(kinds) == 1:
+                from tracebee.cli.messages import report
+
+                report(f"WARNING: {message}", hint)
+            continue
         try:
             names = sorted(set(get_kind(kind).listed(full, context)))
         except PermissionRefused as refused:
