@@ -100,10 +100,10 @@ class _Maker:
             for insn in piece:
                 slot += insn.slots
                 if insn.code == op.BPF_JMP | op.BPF_CALL:
-                    insn = insn._replace(imm=behind - slot)  # noqa: PLW2901
+                    insn = insn._replace(imm=behind - slot)
                 elif insn.code & 7 in (op.BPF_JMP, op.BPF_JMP32):
                     goal = starts[min(number + 1 + insn.off, len(pieces))]
-                    insn = insn._replace(off=goal - slot)  # noqa: PLW2901
+                    insn = insn._replace(off=goal - slot)
                 result.append(insn)
         calls = any(insn.code == op.BPF_JMP | op.BPF_CALL for insn in result)
         result += end

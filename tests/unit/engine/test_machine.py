@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, cast
 
 import pytest
 
 from tracebee.engine.machine import Machine
-from tracebee.errors import EngineFault, InternalError, UsageError
+from tracebee.errors import EngineFault, InternalError, NotSupportedError, UsageError
 from tracebee.insn import Insn
 from tracebee.insn import opcodes as op
 from tracebee.insn.asm import assemble
@@ -531,6 +532,16 @@ def test_the_source_line_is_named(path: str) -> None:
 def test_an_unknown_path() -> None:
     with pytest.raises(UsageError):
         machine(program("r0 = 0\nexit"), path="quick")
+
+
+def test_the_native_path_says_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = ObjectSpec((program("r0 = 0\nexit"),), (), (), Schema())
+    with pytest.raises(UsageError, match="door"):
+        Machine(spec, NOBODY, path="native")
+    monkeypatch.setitem(sys.modules, "llvmlite", None)
+    with pytest.raises(NotSupportedError) as caught:
+        Machine(spec, NOBODY, path="native", native=Door())
+    assert "pip install" in caught.value.hint
 
 
 def test_huge_programs_end(path: str) -> None:
