@@ -10,5 +10,6 @@ attach       why a process cannot be traced
 breakpoints  where breakpoints are, and threads that run into them
 x86          the instructions under breakpoints, rewritten for another address
 inject       system calls in a target's stead
+handover     targets that are tracers themselves
 registers    where the registers lie
 """

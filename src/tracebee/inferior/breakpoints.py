@@ -86,7 +86,7 @@ class Space:
     def __init__(self) -> None:
         self.points: dict[int, Point] = {}
         self.pages: list[list[int]] = []
-        self.slots: dict[int, tuple[int, x86.Relocated]] = {}
+        self.slots: dict[int, x86.Relocated] = {}
         self.former: set[int] = set()
         self.maps = ProcessMaps([])
         self.call_instruction = 0
@@ -171,7 +171,7 @@ class Breakpoints:
         space = process.space
         for address in [address for address in space.points if fresh[0] <= address < fresh[1]]:
             del space.points[address]
-        if not self.sites and not space.points:
+        if not process.takes_breakpoints or not (self.sites or space.points):
             return
         try:
             space.maps = read_maps(process.pid)
@@ -379,7 +379,7 @@ class Breakpoints:
                 moved = x86.relocate(x86.decode(point.original), address, slot)
                 if write_code(thread.process, slot, moved.code):
                     point.slot, point.moved = slot, moved
-                    space.slots[slot] = (address, moved)
+                    space.slots[slot] = moved
                     return True
             reason = "there is no place for its instruction"
         except FormatError as error:
@@ -419,26 +419,18 @@ class Breakpoints:
     # --- threads that are seen in relocated code
 
     def meaning(self, thread: Thread) -> bytes | None:
-        """The registers that a thread would have if it had not been sent elsewhere; None if it has not been.
-
-        A thread that gets them runs into the breakpoint again if it has not run the instruction yet; that is not
-        told a second time.
-        """
+        """The registers that a thread would have if it had not been sent elsewhere; None if it has not been."""
         space = thread.process.space
         registers = thread.registers()
         pointer = get(registers, LAYOUT.pointer)
         slot = pointer - pointer % x86.SLOT_SIZE
-        if slot not in space.slots:
-            return None
-        address, moved = space.slots[slot]
-        real = moved.meanings.get(pointer - slot)
-        if real is None:
+        moved = space.slots.get(slot)
+        real = moved.meanings.get(pointer - slot) if moved is not None else None
+        if moved is None or real is None:
             return None
         stack = get(registers, LAYOUT.stack)
         if pointer - slot == moved.undone:
             stack += 8
-        if real == address and address in space.points:
-            thread.again.add((address, stack))
         return put(registers, (LAYOUT.pointer, real), (LAYOUT.stack, stack))
 
     def correct_call(self, thread: Thread) -> None:
@@ -450,7 +442,7 @@ class Breakpoints:
         registers = thread.registers()
         behind = get(registers, LAYOUT.pointer)
         if slot in thread.process.space.slots:
-            real = thread.process.space.slots[slot][1].meanings.get(behind - slot)
+            real = thread.process.space.slots[slot].meanings.get(behind - slot)
             if real is not None:
                 # SYSCALL leaves the address behind it in rcx, too.
                 is_kept = get(registers, _RCX) == behind

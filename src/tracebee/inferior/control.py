@@ -21,16 +21,24 @@ from tracebee.errors import TracebeeError
 from tracebee.inferior.attach import explain_refusal
 from tracebee.inferior.breakpoints import Breakpoints, Space
 from tracebee.inferior.events import Events, NoEvents
-from tracebee.inferior.filter import CLONE_UNTRACED, MARK, X32_BIT, filter_program, number_of
-from tracebee.inferior.inject import find_call_instruction, has_other_filters
+from tracebee.inferior.filter import (
+    CLONE_UNTRACED,
+    MARK,
+    X32_BIT,
+    compat_ptrace,
+    filter_program,
+    number_of,
+)
+from tracebee.inferior.handover import Passages, find_target, parent_of
+from tracebee.inferior.inject import Injector, has_other_filters
 from tracebee.inferior.processes import Process, Thread
 from tracebee.inferior.registers import LAYOUT, get
 from tracebee.inferior.waiting import Waiter
+from tracebee.inferior.watch import Watch
 from tracebee.syscalls import processvm, ptrace
-from tracebee.syscalls.process import send_signal
 
 if TYPE_CHECKING:
-    from tracebee.inferior.watch import Watch
+    from collections.abc import Callable
 
 __all__ = ["Inferior", "Process", "Thread"]
 
@@ -56,6 +64,10 @@ _CALL_STOP = signal.SIGTRAP | 0x80
 _STOP_SIGNALS = (signal.SIGSTOP, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU)
 _STARTS = {ptrace.EVENT_FORK: "fork", ptrace.EVENT_VFORK: "vfork", ptrace.EVENT_CLONE: "clone"}
 
+_WORD = (1 << 64) - 1
+_CALL_SIZE = 2
+"""Length of every instruction of x86 that enters the kernel."""
+
 # include/uapi/asm-generic/mman-common.h
 _PROT_EXEC = 4
 _MAP_ANONYMOUS = 0x20
@@ -75,7 +87,7 @@ class Inferior:
 
     def __init__(self, watch: Watch, events: Events, wake_fd: int = -1) -> None:
         """`wake_fd` is a pipe or socket that ends a pump when there is something to read."""
-        self.watch = watch
+        self._watch = Watch(watch.enter, watch.exit, watch.every_abi, watch.signals, watch.libraries)
         self.threads: dict[int, Thread] = {}
         self._processes: dict[int, Process] = {}
         self._events: Events = events
@@ -83,23 +95,28 @@ class Inferior:
         self._machine = machine = os.uname().machine
         self._native = ptrace.NATIVE_AUDIT_ARCH.get(machine, -1)
         self._has_x32 = machine == "x86_64"
-        self._ptrace, self._mmap, self._clone, self._clone3 = (
-            number_of(name, machine) for name in ("ptrace", "mmap", "clone", "clone3")
+        self._ptrace, self._mmap, self._clone, self._close = (
+            number_of(name, machine) for name in ("ptrace", "mmap", "clone", "close")
         )
-        self._enter, self._exit = watch.enter, watch.exit
+        self._enter, self._exit, self._every_abi = watch.enter, watch.exit, watch.every_abi
+        self._signals, self._libraries = watch.signals, watch.libraries
         self._inner = {self._ptrace, self._clone} | ({self._mmap} if watch.libraries else set())
-        self._breakpoints = Breakpoints(self._processes, self._inject)
+        self._compat_ptrace = compat_ptrace(machine)
+        self._samples = 0
         self._strangers: dict[int, tuple[int, float]] = {}
         self._waiting: list[tuple[int, int]] = []
+        self._injector = Injector(self._waiting)
+        self._breakpoints = Breakpoints(self._processes, self._injector.call)
+        self._passages = Passages()
 
     @property
     def alive(self) -> bool:
         """Whether there is anything left to wait for."""
-        return bool(self.threads or self._strangers)
+        return bool(self.threads or self._strangers or self._passages)
 
     def filter_program(self) -> bytes:
         """An array of struct sock_filter, which a child installs after no_new_privs and before it executes."""
-        return filter_program(self.watch, self._machine)
+        return filter_program(self._watch, self._machine)
 
     def close(self) -> None:
         """Give this process its signal handlers back.  For when nothing is followed any more."""
@@ -145,7 +162,7 @@ class Inferior:
         """Whether the system calls of a process can be seen only by stopping for all of them."""
         if process.is_filtered:
             return False
-        awaits_library = self.watch.libraries and self._breakpoints.lacks_some(process)
+        awaits_library = self._libraries and self._breakpoints.lacks_some(process)
         return bool(self._enter or self._exit or awaits_library)
 
     def _look_at_memory(self, process: Process, fresh: tuple[int, int] = (0, 0)) -> None:
@@ -153,9 +170,9 @@ class Inferior:
         self._breakpoints.scan(process, self._events, fresh)
         stops = self._stops_every_call(process)
         if stops and not process.stops_every_call:
-            for tid, thread in process.threads.items():
+            for thread in process.threads.values():
                 if not thread.is_stopped:
-                    ptrace.ptrace(ptrace.INTERRUPT, tid, 0, 0)
+                    self._interrupt(thread)
         process.stops_every_call = stops
 
     # --- breakpoints
@@ -324,10 +341,12 @@ class Inferior:
                 self._inner_call(thread, number)
         else:
             thread.is_compat = True
-            every = self.watch.every_abi
+            every = self._every_abi
             thread.wants_exit = every and bool(self._exit)
             if every and self._enter:
                 self._events.syscall_enter(thread)
+            if number in self._compat_ptrace:
+                self._tracer_call(thread)
 
     def _leave_call(self, thread: Thread, result: int) -> None:
         thread.result = result
@@ -337,12 +356,12 @@ class Inferior:
             return
         thread.wants_exit = False
         if thread.is_compat:
-            if self.watch.every_abi:
+            if self._every_abi:
                 self._events.syscall_exit(thread)
             return
         if thread.number in self._exit:
             self._events.syscall_exit(thread)
-        if thread.number == self._mmap and self.watch.libraries and not -4096 < result < 0:
+        if thread.number == self._mmap and self._libraries and not -4096 < result < 0:
             prot, flags = thread.arguments[2:4]
             if prot & _PROT_EXEC and not flags & _MAP_ANONYMOUS:
                 self._look_at_memory(thread.process, (result, result + thread.arguments[1]))
@@ -355,6 +374,8 @@ class Inferior:
 
     def _inner_call(self, thread: Thread, number: int) -> None:
         """The beginning of a call that we have to know of ourselves."""
+        if number == self._ptrace:
+            self._tracer_call(thread)
         if number == self._clone and thread.arguments[0] & CLONE_UNTRACED:
             # It would have the filter, and no tracer.
             flags = thread.arguments[0] & ~CLONE_UNTRACED
@@ -389,7 +410,7 @@ class Inferior:
                 return
             if space.pages:
                 siginfo = self._return_to_place(thread, number, siginfo)
-            if self.watch.signals:
+            if self._signals:
                 self._events.signalled(thread, siginfo)
         finally:
             self._resume(thread, number)
@@ -401,8 +422,11 @@ class Inferior:
             return siginfo
         was = get(thread.registers(), LAYOUT.pointer)
         real = get(meant, LAYOUT.pointer)
-        thread.set_registers((LAYOUT.pointer, real), (LAYOUT.stack, get(meant, LAYOUT.stack)))
+        stack = get(meant, LAYOUT.stack)
+        thread.set_registers((LAYOUT.pointer, real), (LAYOUT.stack, stack))
         thread.enters_from = 0
+        if real in thread.process.space.points:
+            thread.again.add((real, stack))  # it has been told, and comes again
         if number in _ADDRESSED and siginfo[_SI_ADDR] == was.to_bytes(8, "little"):
             siginfo = siginfo[: _SI_ADDR.start] + real.to_bytes(8, "little") + siginfo[_SI_ADDR.stop :]
             ptrace.set_signal_info(thread.tid, siginfo)
@@ -410,6 +434,10 @@ class Inferior:
 
     def _stop_stop(self, thread: Thread, number: int) -> None:
         """A group-stop, its end, the first stop of a new thread, or what PTRACE_INTERRUPT has asked for."""
+        was_asked, thread.is_interrupted = thread.is_interrupted, False
+        if thread.given_to > 0:
+            self._give_away(thread)
+            return
         if number in _STOP_SIGNALS and not thread.is_leaving:
             thread.in_group_stop = True
             thread.is_stopped = False
@@ -419,7 +447,116 @@ class Inferior:
             # The signal comes first.
             ptrace.ptrace(ptrace.CONT, thread.tid, 0, 0)
             return
-        self._resume(thread)
+        try:
+            if was_asked:
+                self._undo_interruption(thread)
+            if thread.is_sampled:
+                thread.is_sampled = False
+                thread.known_registers = self._breakpoints.meaning(thread) or thread.known_registers
+                self._events.sample(thread)
+        finally:
+            self._resume(thread)
+
+    def _interrupt(self, thread: Thread) -> None:
+        thread.is_interrupted = True
+        ptrace.ptrace(ptrace.INTERRUPT, thread.tid, 0, 0)
+
+    def _undo_interruption(self, thread: Thread) -> None:
+        """Some system calls fail with EINTR when a thread is stopped for us, as if a signal had come: do them again.
+
+        Most are started again by the kernel; epoll_wait(2), semop(2) and sockets with a timeout are not (signal(7)).
+        """
+        if self._machine != "x86_64":
+            return  # the first argument is lost, the result is in its place
+        registers = thread.registers()
+        number = get(registers, LAYOUT.number)
+        if get(registers, LAYOUT.result) != -EINTR & _WORD or number >= 1 << 31 or number == self._close:
+            return  # an interrupt has a negative number there
+        if not thread.has_pending():
+            pointer = get(registers, LAYOUT.pointer) - _CALL_SIZE
+            thread.set_registers((LAYOUT.pointer, pointer), (LAYOUT.call, number), (LAYOUT.number, -1))
+
+    # --- samples
+
+    def sample(self) -> None:
+        """Ask the threads that are on a CPU now to stop; events.sample() tells of each when it has.
+
+        Of those that wait for the same CPU one is taken, each time another.
+        """
+        self._samples += 1
+        running: dict[int, list[Thread]] = {}
+        for thread in self.threads.values():
+            if not (thread.is_stopped or thread.in_group_stop or thread.is_sampled):
+                state, cpu = thread.state_and_cpu()
+                if state == "R":
+                    running.setdefault(cpu, []).append(thread)
+        for threads in running.values():
+            chosen = threads[self._samples % len(threads)]
+            chosen.is_sampled = True
+            self._interrupt(chosen)
+
+    # --- targets that are tracers
+
+    def _tracer_call(self, thread: Thread) -> None:
+        """A thread calls ptrace(2): what it wants to trace is let go, for a process has one tracer at most."""
+        request, pid = thread.arguments[:2]
+        if request == ptrace.TRACEME:
+            if thread.given_to == 0 and not has_other_filters(thread) and self._injector.undo_call(thread):
+                thread.given_to = parent_of(thread.tid)
+                self._give_away(thread)
+        elif request in (ptrace.ATTACH, ptrace.SEIZE):
+            target = find_target(self.threads, thread, pid)
+            if target is not None and target is not thread and not has_other_filters(target):
+                self._await_giving(thread, target)
+
+    def _await_giving(self, tracer: Thread, target: Thread) -> None:
+        """Have a thread stop and given to another tracer, before that goes on with its call."""
+        target.given_to = tracer.process.pid
+        self._interrupt(target)
+        queued = [one for one in self._waiting if one[0] == target.tid]
+        self._waiting[:] = [one for one in self._waiting if one[0] != target.tid]
+        for tid, word in queued:
+            self._handle(tid, word)
+        self._await_end(lambda: self.threads.get(target.tid) is not target, target.tid)
+        if self.threads.get(target.tid) is target and target.given_to > 0:
+            target.given_to = 0
+            self._events.warn(
+                f"thread {target.tid} does not stop, and cannot be traced by {tracer.process.pid}"
+            )
+
+    def _await_end(self, is_done: Callable[[], bool], tid: int) -> None:
+        """Handle the stops of a thread until it is done, for a second at most."""
+        deadline = time.monotonic() + 1
+        while not is_done() and time.monotonic() < deadline:
+            found = ptrace.look(tid, ptrace.status.address, ptrace.WALL | ptrace.WNOHANG, 0)
+            if found > 0:
+                self._handle(tid, ptrace.status_word[0])
+            elif found < 0:
+                return
+            else:
+                time.sleep(0.0002)
+
+    def _give_away(self, thread: Thread) -> None:
+        """Let go of a stopped thread that will have another tracer; its calls pass from now on."""
+        tracer, thread.given_to = thread.given_to, 0
+        process = thread.process
+        if process.takes_breakpoints:
+            # It would run into them, and its new tracer be told.
+            process.takes_breakpoints = False
+            self._breakpoints.clear_space(process.space, process, self._events)
+        was_interrupted = get(thread.registers(), LAYOUT.number) < 1 << 31
+        if process.is_filtered and not self._passages.open(thread, self._watch, self._injector):
+            self._events.warn(f"process {process.pid} cannot be given to its tracer, process {tracer}")
+            thread.given_to = -1  # and not again
+            self._resume(thread)
+            return
+        if was_interrupted and not self._injector.stop_again(thread):
+            return
+        thread.is_stopped = False
+        self._detach(thread)
+        self._events.warn(
+            f"process {process.pid} is traced by process {tracer} now: its system calls are not seen"
+        )
 
     def _has_hit(self, thread: Thread) -> bool:
         """Whether a thread has run into a breakpoint, and its SIGTRAP is still to come."""
@@ -428,68 +565,6 @@ class Inferior:
             return False
         address = get(thread.registers(), LAYOUT.pointer) - 1
         return (address in space.points or address in space.former) and thread.has_pending(signal.SIGTRAP)
-
-    # --- system calls in a target's stead
-
-    def _inject(self, thread: Thread, name: str, arguments: tuple[int, ...]) -> int | None:
-        """Make a stopped thread do a system call; its result, or None if that cannot be.
-
-        The thread must be stopped by a signal that it will not get, or outside of system calls.  Its registers and
-        its signal mask are as before when this returns.
-        """
-        tid, process = thread.tid, thread.process
-        place = process.space.call_instruction = process.space.call_instruction or find_call_instruction(
-            process
-        )
-        if not place or has_other_filters(thread):
-            return None
-        saved = thread.registers()
-        mask = ptrace.signal_mask(tid)
-        # Nothing may come in between but what cannot be blocked.
-        if mask < 0 or not ptrace.set_signal_mask(tid, (1 << 64) - 1):
-            return None
-        values = zip(LAYOUT.arguments, arguments, strict=False)
-        thread.set_registers(
-            (LAYOUT.pointer, place),
-            (LAYOUT.number, -1),
-            (LAYOUT.call, number_of(name, self._machine)),
-            *values,
-        )
-        result = self._run_call(thread)
-        if result is not None:
-            ptrace.set_registers(tid, saved)
-            thread.known_registers = saved
-            ptrace.set_signal_mask(tid, mask)
-        return result
-
-    def _run_call(self, thread: Thread) -> int | None:
-        """Let a thread go on until the end of the system call that it is about to do."""
-        tid, info = thread.tid, ptrace.call_info
-        result: int | None = None
-        was_stopped = False
-        while result is None:
-            if ptrace.ptrace(ptrace.SYSCALL, tid, 0, 0) < 0:
-                return None
-            while ptrace.wait(tid, ptrace.status.address, ptrace.WALL, 0) < 0:
-                if ptrace.get_errno() != EINTR:
-                    return None
-            word = ptrace.status_word[0]
-            code = word >> 8
-            if word & 0xFF != 0x7F or code == signal.SIGTRAP | ptrace.EVENT_EXIT << 8:
-                self._waiting.append((tid, word))
-                return None
-            if code == _CALL_STOP:
-                ptrace.ptrace(ptrace.GET_SYSCALL_INFO, tid, info.size, info.address)
-                if info.view[0] == ptrace.SYSCALL_INFO_EXIT:
-                    result = ptrace.read_result(info.view)[0]
-            elif code >> 8 == ptrace.EVENT_STOP:
-                was_stopped = True
-            elif code == signal.SIGSTOP:
-                send_signal(thread.process.pid, tid, code)
-        if was_stopped:
-            # It has to take note again that its group has stopped.
-            ptrace.ptrace(ptrace.INTERRUPT, tid, 0, 0)
-        return result
 
     # --- beginning and end of threads
 
@@ -619,7 +694,7 @@ class Inferior:
         """
         self._events = NoEvents()
         self._enter = self._exit = frozenset()
-        self.watch.signals = self.watch.libraries = self.watch.every_abi = False
+        self._signals = self._libraries = self._every_abi = False
         self._inner.discard(self._mmap)
         self._breakpoints.clear(self._events)
         self._leave_unfiltered()
@@ -640,7 +715,7 @@ class Inferior:
         """Detach from a thread at its next stop, which is asked for."""
         thread.is_leaving = True
         thread.process.stops_every_call = False
-        ptrace.ptrace(ptrace.INTERRUPT, thread.tid, 0, 0)
+        self._interrupt(thread)
 
     def _detach(self, thread: Thread, signal_number: int = 0) -> None:
         ptrace.ptrace(ptrace.DETACH, thread.tid, 0, signal_number)

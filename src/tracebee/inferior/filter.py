@@ -145,6 +145,12 @@ def filter_program(watch: Watch, machine: str, stops: bool = True) -> bytes:
     return b"".join(struct.pack("=HBBI", *one) for one in code)
 
 
+def compat_ptrace(machine: str) -> frozenset[int]:
+    """The numbers of ptrace(2) in the other ABIs of a machine."""
+    numbers = {_COMPAT[machine]["ptrace"]} if machine in _COMPAT else set()
+    return frozenset(numbers | ({_X32_PTRACE} if machine == "x86_64" else set()))
+
+
 def number_of(name: str, machine: str) -> int:
     """The number of a system call that every machine has."""
     number = find_syscall_number(name, machine)

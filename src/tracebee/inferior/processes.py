@@ -29,6 +29,7 @@ class Process:
         self.threads: dict[int, Thread] = {}
         self.is_filtered = is_filtered
         self.stops_every_call = False
+        self.takes_breakpoints = True
         self.space = space
 
     def read(self, address: int, size: int) -> bytes | None:
@@ -81,6 +82,8 @@ class Thread:
     number, arguments, is_compat  of the current system call, or the last one; `is_compat` for another ABI's
     result                        of the call that has just ended, minus an errno if it failed
 
+    The thread is to be let go when it `is_leaving`, and to be left to another tracer, the process `given_to`, where
+    that is above 0; -1 says that this has failed.  `is_interrupted` and `is_sampled` say what a stop was asked for.
     For breakpoints (tracebee.inferior.breakpoints): the calls in `frames` are to return; those in `again`, address
     and stack pointer, are hit a second time after a signal; at `enters_from` is a system call that was moved there.
     """
@@ -91,9 +94,11 @@ class Thread:
         "arguments",
         "enters_from",
         "frames",
+        "given_to",
         "has_exited",
         "in_group_stop",
         "is_compat",
+        "is_interrupted",
         "is_leaving",
         "is_sampled",
         "is_stopped",
@@ -118,6 +123,8 @@ class Thread:
         self.is_stopped = False
         self.is_sampled = False
         self.is_leaving = False
+        self.is_interrupted = False
+        self.given_to = 0
         self.in_group_stop = False
         self.has_exited = False
         self.known_registers: bytes | None = None
@@ -160,20 +167,24 @@ class Thread:
         fields = self._read_file("stat", 1024).rpartition(b")")[2].split()
         return int(fields[36]) if len(fields) > 36 else 0
 
-    def state(self) -> str:
-        """The kernel's letter for what it does: R is on a CPU or waits for one; empty if it is gone."""
-        text = self._read_file("stat", 1024)
-        end = text.rfind(b")")
-        return chr(text[end + 2]) if end >= 0 and end + 2 < len(text) else ""
+    def state_and_cpu(self) -> tuple[str, int]:
+        """The kernel's letter for what it does, R for on a CPU or waiting for one; and the CPU.  "" if it is gone."""
+        fields = self._read_file("stat", 1024).rpartition(b")")[2].split()
+        return (fields[0].decode(), int(fields[36])) if len(fields) > 36 else ("", 0)
 
-    def has_pending(self, number: int) -> bool:
-        """Whether a signal waits for this thread alone."""
+    def has_pending(self, number: int = 0) -> bool:
+        """Whether a signal waits for this thread alone; without a number, whether any waits that is not blocked."""
         text = self._read_file("status", 4096)
-        try:
-            mask = int(text[text.index(b"\nSigPnd:") :].split(None, 2)[1], 16)
-        except (ValueError, IndexError):
+        masks = {}
+        for line in text.split(b"\n"):
+            name, _, value = line.partition(b":\t")
+            if name in (b"SigPnd", b"ShdPnd", b"SigBlk"):
+                masks[name] = int(value, 16)
+        if len(masks) < 3:
             return False
-        return bool(mask >> number - 1 & 1)
+        if number:
+            return bool(masks[b"SigPnd"] >> number - 1 & 1)
+        return bool((masks[b"SigPnd"] | masks[b"ShdPnd"]) & ~masks[b"SigBlk"])
 
     def _read_file(self, name: str, size: int) -> bytes:
         """The beginning of a file in the thread's folder of /proc; empty if it is gone.

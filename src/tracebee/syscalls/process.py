@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from errno import EBADF
 
-from tracebee.syscalls.raw import buffer, number_of, prctl, syscall
+from tracebee.syscalls.raw import buffer, checked, number_of, prctl, syscall
 
 PR_SET_NAME = 15
 PR_SET_PDEATHSIG = 1
@@ -41,3 +42,24 @@ def send_signal(pid: int, tid: int, number: int) -> int:
     except OSError as error:
         return -(error.errno or 0)
     return 0
+
+
+def may_take_descriptors(pid: int) -> bool:
+    """Whether take_descriptor() works for a process: asked for one that no process has."""
+    try:
+        take_descriptor(pid, 0x7FFFFFFF)
+    except OSError as error:
+        return error.errno == EBADF
+    return True
+
+
+def take_descriptor(pid: int, fd: int) -> int:
+    """A copy of another process's descriptor (pidfd_getfd(2), Linux 5.6).
+
+    Raises SyscallError, OSError; needs the right to trace the process.
+    """
+    process = os.pidfd_open(pid)
+    try:
+        return checked("pidfd_getfd", syscall(number_of("pidfd_getfd"), process, fd, 0))
+    finally:
+        os.close(process)

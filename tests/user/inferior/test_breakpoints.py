@@ -491,9 +491,7 @@ def test_an_attached_process_is_left_as_it_was(tmp_path: Path) -> None:
     )
     seen, _ = tracer.finish()
     assert len({one[1] for one in seen}) == 3
-    status = Path(f"/proc/{pid}/status").read_text()
-    assert "TracerPid:\t0\n" in status
-    assert "State:\tS" in status
+    assert "TracerPid:\t0\n" in Path(f"/proc/{pid}/status").read_text()
     start = next(
         int(line.split("-")[0], 16)
         for line in Path(f"/proc/{pid}/maps").read_text().splitlines()

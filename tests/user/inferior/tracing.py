@@ -22,12 +22,16 @@ from tracebee.inferior.watch import Watch
 from tracebee.inferior.x86 import decode
 from tracebee.syscalls import ptrace
 from tracebee.syscalls.process import let_trace, no_new_privileges
+from tracebee.syscalls.raw import prctl
 from tracebee.syscalls.seccomp import install_filter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from tracebee.inferior.processes import Thread
+
+_PR_SET_DUMPABLE = 4
+"""A process that changes its user is not dumpable, and so not traceable, until it executes a program."""
 
 PATIENCE = 20
 """Seconds after which a run is taken to hang."""
@@ -219,6 +223,7 @@ def trace(
                 os.setgroups([])
                 os.setgid(user)
                 os.setuid(user)
+                prctl(_PR_SET_DUMPABLE, 1)
             let_trace(-1)
             os.close(ready_writer)
             with os.fdopen(gate_reader, "rb") as pipe:
