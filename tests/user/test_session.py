@@ -384,11 +384,16 @@ def test_what_ptrace_cannot_see(probe: str, what: str) -> None:
     assert said.startswith("stdin:1:1-")
 
 
-def test_a_helper_that_only_the_kernel_has() -> None:
-    said = refused("-e", "tracepoint:syscalls:sys_enter_openat { print(curtask); }", "-c", "/bin/true")
-    assert "get_current_task" in said
-    assert "--backend kernel" in said
-    assert "~" in said
+def test_members_of_a_task() -> None:
+    done = tracebee(
+        "-e",
+        'tracepoint:syscalls:sys_enter_exit_group { printf("%d %s %d\\n", curtask.tgid == pid, curtask.comm, ppid); '
+        "print(curtask.nvcsw); print(curtask.nvcsw); }",
+        "-c",
+        "/bin/true",
+    )
+    assert re.match(r"1 true \d+\n0\n0\n", done.stdout)
+    assert done.stderr.count("knows only pid, tgid, comm") == 1
 
 
 def test_an_unknown_system_call_is_a_mistake_not_a_limit() -> None:

@@ -38,9 +38,6 @@ UNSEEN_KINDS = {
 }
 """What each kind would have to see."""
 
-UNSEEN_FACTS = {"get_current_task": "the kernel's struct task_struct"}
-"""Helpers that the engine has, and to which ptrace has no answer."""
-
 SEEN_TRACEPOINTS = (
     "syscalls:*, raw_syscalls:*, sched:sched_process_fork, sched:sched_process_exec, sched:sched_process_exit "
     "and signal:signal_deliver"
@@ -101,7 +98,7 @@ class UserMachine(LiveMachine):
     def why_no_helper(self, helper: str) -> tuple[str, str]:
         from tracebee.engine.calls import KERNEL_ONLY
 
-        reason = KERNEL_ONLY.get(helper) or UNSEEN_FACTS.get(helper)
+        reason = KERNEL_ONLY.get(helper)
         if reason is None:
             return "", ""
         return f"the user backend (ptrace) has no {helper}(): it needs {reason}", WHERE

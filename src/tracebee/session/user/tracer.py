@@ -15,7 +15,9 @@ from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from tracebee.errors import AttachError, EngineFault, TracebeeError
+from tracebee.language.typetable import TypeTable
 from tracebee.session.user import records, wire
+from tracebee.session.user.tasks import ShadowTasks
 from tracebee.session.user.world import TaskWorld
 from tracebee.spec.objects import PerfEvent, Tracepoint, Uprobe
 
@@ -91,7 +93,7 @@ class TracerProcess:
         """`requests` and `answers` are pipes from and to the session, whose process is `pid`."""
         self.machine = machine
         self.session_pid = pid
-        self.world = TaskWorld(pid, machine.arch, self.notice)
+        self.world = TaskWorld(pid, machine.arch, ShadowTasks(TypeTable(machine.btf).find), self.notice)
         self.inbox = wire.Inbox(requests)
         self.outbox = wire.Outbox(answers)
         self.places = Places()

@@ -6,6 +6,7 @@ import os
 import time
 from typing import TYPE_CHECKING
 
+from tracebee.session.user.tasks import TOLD
 from tracebee.session.user.unwind import user_stack
 
 if TYPE_CHECKING:
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
     from tracebee.inferior.control import Thread
     from tracebee.language.machine import Arch
+    from tracebee.session.user.tasks import ShadowTasks
 
 _CLOCKS = {
     "monotonic": time.CLOCK_MONOTONIC,
@@ -22,8 +24,13 @@ _CLOCKS = {
 }
 
 KSTACK_NOTICE = "kstack is empty: the user backend (ptrace) sees no kernel stacks; --backend kernel does"
+TASK_NOTICE = (
+    f"of curtask the user backend (ptrace) knows only {TOLD}, and what is in /proc of mm and cred: "
+    "reads of others fail; --backend kernel has all"
+)
 KERNEL_NOTICE = (
-    "reads of kernel memory fail: the user backend (ptrace) does not reach it; --backend kernel does"
+    "reads of kernel memory fail, but for some members of curtask: the user backend (ptrace) does not reach it; "
+    "--backend kernel does"
 )
 
 
@@ -34,9 +41,10 @@ class TaskWorld:
     under the breakpoint that the thread has hit, if that is the event.
     """
 
-    def __init__(self, pid: int, arch: Arch, warn: Callable[[str], None]) -> None:
+    def __init__(self, pid: int, arch: Arch, tasks: ShadowTasks, warn: Callable[[str], None]) -> None:
         self.pid = pid
         self.arch = arch
+        self.tasks = tasks
         self.warn = warn
         self.thread: Thread | None = None
         self.attach_cookie = 0
@@ -76,7 +84,7 @@ class TaskWorld:
         return cgroup_of(self.pid if self.thread is None else self.thread.process.pid)
 
     def current_task(self) -> int:
-        return 0
+        return self.tasks.address(self.pid if self.thread is None else self.thread.tid)
 
     # --- clocks and chance
 
@@ -100,6 +108,11 @@ class TaskWorld:
         return self.thread is not None and self.thread.process.write(address, data)
 
     def read_kernel(self, address: int, size: int) -> bytes | None:
+        tasks = self.tasks
+        if tasks.covers(address):
+            if not tasks.knows(address):
+                self._warn_once(TASK_NOTICE)
+            return tasks.read(address, size)
         # str() and buf() try both kinds of memory for a plain number: that is no wish for the kernel's.
         if address >> 63:
             self._warn_once(KERNEL_NOTICE)
