@@ -286,6 +286,15 @@ class Inferior:
 
     def _resume(self, thread: Thread, signal_number: int = 0) -> None:
         """Let a stopped thread go on, with a signal."""
+        if thread.is_interrupted:
+            try:
+                self._answer_interruption(thread)
+            finally:
+                self._go_on(thread, signal_number)
+        else:
+            self._go_on(thread, signal_number)
+
+    def _go_on(self, thread: Thread, signal_number: int) -> None:
         thread.is_stopped = False
         thread.in_group_stop = False
         if thread.is_leaving:
@@ -434,7 +443,6 @@ class Inferior:
 
     def _stop_stop(self, thread: Thread, number: int) -> None:
         """A group-stop, its end, the first stop of a new thread, or what PTRACE_INTERRUPT has asked for."""
-        was_asked, thread.is_interrupted = thread.is_interrupted, False
         if thread.given_to > 0:
             self._give_away(thread)
             return
@@ -447,15 +455,9 @@ class Inferior:
             # The signal comes first.
             ptrace.ptrace(ptrace.CONT, thread.tid, 0, 0)
             return
-        try:
-            if was_asked:
-                self._undo_interruption(thread)
-            if thread.is_sampled:
-                thread.is_sampled = False
-                thread.known_registers = self._breakpoints.meaning(thread) or thread.known_registers
-                self._events.sample(thread)
-        finally:
-            self._resume(thread)
+        if thread.is_interrupted:
+            self._undo_interruption(thread)
+        self._resume(thread)
 
     def _interrupt(self, thread: Thread) -> None:
         thread.is_interrupted = True
@@ -475,6 +477,18 @@ class Inferior:
         if not thread.has_pending():
             pointer = get(registers, LAYOUT.pointer) - _CALL_SIZE
             thread.set_registers((LAYOUT.pointer, pointer), (LAYOUT.call, number), (LAYOUT.number, -1))
+
+    def _answer_interruption(self, thread: Thread) -> None:
+        """A stop has come that was asked for, or another one, which takes its place (ptrace_stop() in the kernel)."""
+        thread.is_interrupted = False
+        if thread.is_sampled:
+            thread.is_sampled = False
+            meant = self._breakpoints.meaning(thread)
+            if meant is not None:
+                thread.known_registers = meant
+            self._events.sample(thread)
+        if thread.given_to > 0:
+            self._interrupt(thread)
 
     # --- samples
 

@@ -122,12 +122,16 @@ def test_strace_of_a_command_and_of_a_process(tmp_path: Path) -> None:
     assert "exited with 4" in log.read_text()
     assert log.read_text().count("openat(") == opened
     log.unlink()
+    # What waits for a FIFO is stopped in a call, which goes on under its new tracer.
+    fifo, said = tmp_path / "fifo", tmp_path / "said"
+    os.mkfifo(fifo)
     words[2] = (
-        f"sleep 0.6 & {strace} -f -o {log} -e trace=clock_nanosleep,restart_syscall,exit_group -p $! 2>/dev/null;"
-        " wait $!; echo $?"
+        f"cat {fifo} & cat=$!; {strace} -f -o {log} -e trace=openat,read -p $cat 2>{said} &"
+        f" until grep -q attached {said}; do sleep 0.05; done; echo through >{fifo}; wait $cat; echo $?; wait"
     )
     run = trace(words, Watch(enter=EVERY, exit=EVERY, every_abi=True))
-    assert (run.output, run.status) == (b"0\n", 0)
+    assert (run.output, run.status) == (b"through\n0\n", 0)
+    assert '"through\\n"' in log.read_text()
     assert "exited with 0" in log.read_text()
 
 

@@ -217,6 +217,7 @@ def trace(
     pid = os.fork()
     if pid == 0:
         try:
+            os.setpgid(0, 0)  # one to kill if it does not end
             os.close(gate)
             os.dup2(output, 1)
             if user:
@@ -277,6 +278,8 @@ def wait_for(pid: int) -> int:
             return status
         if time.monotonic() > deadline:
             state = Path(f"/proc/{pid}/status").read_text()
+            if os.getpgid(pid) == pid:
+                os.killpg(pid, signal.SIGKILL)
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
             pytest.fail(f"the program does not end:\n{state}")
