@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from tracebee.engine.check import Code
 
 
+LONGEST_COPY = 3
+"""Instructions of a block that is copied to where it is jumped to from, the exit included."""
+
+
 class Block(NamedTuple):
     """Instructions `first` to `last`, by index, that run one after the other.
 
@@ -37,11 +41,16 @@ class Loop(NamedTuple):
 
 
 class Flow(NamedTuple):
-    """`loops` are by their first block; `entry` is the block where the function starts."""
+    """`loops` are by their first block; `entry` is the block where the function starts.
+
+    `exits` are the blocks that do little more than to leave the function.  Who jumps there can have a copy, so
+    such a jump makes no loop.
+    """
 
     blocks: list[Block]
     loops: dict[int, Loop]
     entry: int
+    exits: frozenset[int]
 
 
 def flow_of(code: Code, entry: int, deepest: int) -> Flow:
@@ -83,13 +92,21 @@ def flow_of(code: Code, entry: int, deepest: int) -> Flow:
         target = number[targets[last]] if is_jump(insn) else -1
         falls = insn.code != EXIT and not (is_jump(insn) and not is_conditional(insn))
         blocks.append(Block(start, last, target, number[last + 1] if falls else -1))
-    return Flow(blocks, _loops(blocks, deepest), number[entry])
+    exits = frozenset([index for index, block in enumerate(blocks) if _is_short_exit(code, block)])
+    return Flow(blocks, _loops(blocks, exits, deepest), number[entry], exits)
 
 
-def _loops(blocks: list[Block], deepest: int) -> dict[int, Loop]:
+def _is_short_exit(code: Code, block: Block) -> bool:
+    insns = code.insns[block.first : block.last + 1]
+    if insns[-1].code != EXIT or len(insns) > LONGEST_COPY:
+        return False
+    return all(insn.code & 7 in (op.BPF_ALU, op.BPF_ALU64) for insn in insns[:-1])
+
+
+def _loops(blocks: list[Block], exits: frozenset[int], deepest: int) -> dict[int, Loop]:
     ends: dict[int, int] = {}
     for index, block in enumerate(blocks):
-        if 0 <= block.target <= index:
+        if 0 <= block.target <= index and block.target not in exits:
             ends[block.target] = max(index, ends.get(block.target, 0))
     done: list[Loop] = []
     open_: list[list[int]] = []  # [first, last], each inside of the one before

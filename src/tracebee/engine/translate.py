@@ -300,7 +300,7 @@ class _Function:
         self.facts: list[Fact] = []
         self.states: dict[int, list[Fact]] = {}
         self.uses: set[str] = set()
-        self.exits = {number for number in range(len(self.blocks)) if self._is_short_exit(number)}
+        self.exits = self.flow.exits
         self.preceding = self._jumps_to()
         self.loop_of = self._loops_around()
         self.outside = self._loops_outside()
@@ -329,14 +329,6 @@ class _Function:
     def _is_copied(self, number: int, goal: int) -> bool:
         """Whether the jump of block `number` to `goal` is written as a copy of what is there."""
         return goal in self.exits and goal != number + 1
-
-    def _is_short_exit(self, number: int) -> bool:
-        """Whether a block does little more than to leave: then jumps to it become copies of it."""
-        block = self.blocks[number]
-        insns = self.code.insns[block.first : block.last + 1]
-        if insns[-1].code != EXIT or len(insns) > 3:
-            return False
-        return all(insn.code & 7 in (op.BPF_ALU, op.BPF_ALU64) for insn in insns[:-1])
 
     def _loops_around(self) -> list[Loop | None]:
         """By block, the innermost loop that it is in."""
@@ -397,6 +389,9 @@ class _Function:
         for number in range(first, last + 1):
             low, high = self.preceding[number]
             if high > last or low < (first if number > first else source):
+                return False
+            loop = self.flow.loops.get(number)
+            if loop is not None and loop.last > last:
                 return False
             # A jump backwards must not lead out, to a round that would come in again elsewhere.
             loop = self.rounds_of[number]

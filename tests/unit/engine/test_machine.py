@@ -277,6 +277,88 @@ def test_a_jump_into_a_loop(path: str) -> None:
     assert run(text, path) == 23
 
 
+SHAPES = {
+    "a function that starts inside of another's branch": """
+        call local inside
+        if r0 s> 40 goto end
+        r0 += 1
+    inside:
+        r0 += 5
+    end: exit
+    """,
+    "a short exit that is jumped back to": """
+        if r1 == r4 goto first
+        if r0 < r1 goto second
+    out: exit
+    second:
+        r0 += 3
+        goto out
+    first:
+        r0 += 10
+        goto second
+    """,
+    "a loop whose first block is such an exit": """
+        goto test
+    out: exit
+    body:
+        r0 += 1
+        if r0 >= 30 goto out
+    test:
+        if r0 != r1 goto body
+        goto out
+    """,
+    "a loop that is entered in its middle, with another constant": """
+        r0 = 0
+        if r1 > 2 goto middle
+        r0 = 100
+    head:
+        r3 += 1
+    middle:
+        if r3 > 3 goto end
+        r4 = r0
+        goto head
+    end:
+        r0 += r4
+        exit
+    """,
+    "loops that overlap": """
+    one:
+        r0 += 1
+    two:
+        r3 += r0
+        if r3 < 50 goto one
+        r3 &= 31
+        if r3 > 28 goto two
+        if r0 > r1 goto end
+        goto one
+    end: exit
+    """,
+    "a jump out of two loops, and one to the outer": """
+    outer:
+        r3 += 1
+        r4 = 0
+    inner:
+        r4 += 1
+        r0 += r4
+        if r0 > 200 goto end
+        if r4 == 5 goto outer
+        if r4 == r1 goto behind
+        goto inner
+    behind:
+        r0 += 1000
+    end: exit
+    """,
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_shapes_of_jumps(path: str, shape: str) -> None:
+    """Each of them was, or could have been, translated wrongly."""
+    for given in range(8):
+        text = f"r0 = 0\nr3 = 0\nr4 = 0\nr1 = *(u8 *)(r1 +0)\n{SHAPES[shape]}"
+        assert run(text, path, bytes([given])) == run(text, "reference", bytes([given]))
+
+
 @pytest.mark.parametrize("text", ["again: goto again", "r1 = 1\nagain: if r1 == 1 goto again\nexit"])
 def test_an_endless_loop_ends(path: str, text: str) -> None:
     caught = fault(text, path, budget=10_000)
