@@ -54,6 +54,7 @@ class Site:
         self.device = device
         self.inode = inode
         self.offset = offset
+        self.semaphore = 0
         self.keys: dict[int, bool] = {}
 
 
@@ -81,6 +82,7 @@ class Space:
     """An address space: its breakpoints by address, and the pages with relocated instructions.
 
     `former` are the addresses that have had a breakpoint: a thread may have hit it and not been heard yet.
+    `raised` are the sites whose semaphores count one more, and where these are.
     """
 
     def __init__(self) -> None:
@@ -88,6 +90,7 @@ class Space:
         self.pages: list[list[int]] = []
         self.slots: dict[int, x86.Relocated] = {}
         self.former: set[int] = set()
+        self.raised: dict[Site, int] = {}
         self.maps = ProcessMaps([])
         self.call_instruction = 0
 
@@ -100,6 +103,7 @@ class Space:
         other.pages = [list(page) for page in self.pages]
         other.slots = dict(self.slots)
         other.former = set(self.former)
+        other.raised = dict(self.raised)
         other.maps = self.maps
         other.call_instruction = self.call_instruction
         return other
@@ -118,8 +122,11 @@ class Breakpoints:
 
     # --- where they are
 
-    def insert(self, key: int, path: str, offset: int, returns: bool) -> None:
-        """Put a breakpoint on an offset of a file, wherever it is mapped or will be.  Raises TargetError."""
+    def insert(self, key: int, path: str, offset: int, returns: bool, semaphore: int = 0) -> None:
+        """Put a breakpoint on an offset of a file, wherever it is mapped or will be.  Raises TargetError.
+
+        `semaphore` is the offset of the u16 that a USDT probe looks at before it does anything.
+        """
         if os.uname().machine != "x86_64":
             raise TargetError(path, "the user backend has no breakpoints on this machine yet")
         try:
@@ -134,6 +141,7 @@ class Breakpoints:
             site = Site(path, device, status.st_ino, offset)
             self.sites.append(site)
         site.keys[key] = returns
+        site.semaphore = semaphore or site.semaphore
 
     def remove(self, key: int, events: Events) -> None:
         """Take the breakpoint of a key out."""
@@ -143,6 +151,7 @@ class Breakpoints:
                 continue
             self.sites.remove(site)
             for space, process in self._spaces():
+                self._lower(process, site)
                 here = [address for address, point in space.points.items() if point.site is site]
                 for address in here:
                     if self._is_awaited(space, address):
@@ -160,6 +169,8 @@ class Breakpoints:
             self.clear_space(space, process, events)
 
     def clear_space(self, space: Space, process: Process, events: Events) -> None:
+        for site in list(space.raised):
+            self._lower(process, site)
         for address in list(space.points):
             self._take_out(process, address, events)
 
@@ -192,6 +203,29 @@ class Breakpoints:
                 present.site = site
             else:
                 self._put_in(process, address, site, events)
+        self._raise_semaphores(process)
+
+    def _raise_semaphores(self, process: Process) -> None:
+        """Let the target's own tests of whether somebody listens come out true (linux/uprobes.h: ref_ctr_offset)."""
+        space = process.space
+        for site in {point.site for point in space.points.values() if point.site and point.site.semaphore}:
+            if site in space.raised:
+                continue
+            for mapping in space.maps:
+                address = mapping.start + site.semaphore - mapping.offset
+                if (
+                    mapping.perms[1:4:2] == "wp"
+                    and mapping.start <= address < mapping.end
+                    and self._is_same_file(process, mapping, site)
+                    and _add(process, address, 1)
+                ):
+                    space.raised[site] = address
+                    break
+
+    def _lower(self, process: Process, site: Site) -> None:
+        address = process.space.raised.pop(site, 0)
+        if address:
+            _add(process, address, -1)
 
     def lacks_some(self, process: Process) -> bool:
         """Whether a file with breakpoints is not mapped in the process, and may yet be."""
@@ -449,6 +483,14 @@ class Breakpoints:
                 thread.set_registers((LAYOUT.pointer, real), *([(_RCX, real)] if is_kept else []))
 
 
+def _add(process: Process, address: int, number: int) -> bool:
+    """Add to a u16 of a process; whether that could be done."""
+    data = process.read(address, 2)
+    if data is None:
+        return False
+    return process.write(address, (int.from_bytes(data, "little") + number & 0xFFFF).to_bytes(2, "little"))
+
+
 def write_code(process: Process, address: int, data: bytes) -> bool:
     """Write to memory of a process that it may not write itself, such as its code.  Whether it worked."""
     for tid in (process.pid, *process.threads):
@@ -479,9 +521,7 @@ def _poke(tid: int, process: Process, address: int, data: bytes) -> bool:
         return False
     new = old[: address - start] + data + old[address - start + len(data) :]
     words = (int.from_bytes(new[at : at + 8], "little") for at in range(0, size, 8))
-    return all(
-        ptrace.ptrace(ptrace.POKEDATA, tid, start + 8 * index, word) == 0 for index, word in enumerate(words)
-    )
+    return all(ptrace.poke(tid, start + 8 * index, word) for index, word in enumerate(words))
 
 
 def free_pages(maps: ProcessMaps, address: int) -> list[int]:

@@ -58,8 +58,14 @@ _OPTIONS = (
 )
 
 # What wait4(2) says of a stop, without its low byte
-_FILTER_STOP = signal.SIGTRAP | ptrace.EVENT_SECCOMP << 8
-_CALL_STOP = signal.SIGTRAP | 0x80
+_FILTER_STOP = int(signal.SIGTRAP) | ptrace.EVENT_SECCOMP << 8
+_CALL_STOP = int(signal.SIGTRAP) | 0x80
+
+# For the code that runs for every stop: names of this module are found faster
+_request = ptrace.ptrace
+_read_call_info, _read_result = ptrace.read_call_info, ptrace.read_result
+_GET_SYSCALL_INFO, _CONT, _SYSCALL = ptrace.GET_SYSCALL_INFO, ptrace.CONT, ptrace.SYSCALL
+_INFO, _INFO_SIZE, _INFO_VIEW = ptrace.call_info.reference, ptrace.call_info.size, ptrace.call_info.view
 
 _STOP_SIGNALS = (signal.SIGSTOP, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU)
 _STARTS = {ptrace.EVENT_FORK: "fork", ptrace.EVENT_VFORK: "vfork", ptrace.EVENT_CLONE: "clone"}
@@ -94,7 +100,6 @@ class Inferior:
         self._waiter = Waiter(wake_fd)
         self._machine = machine = os.uname().machine
         self._native = ptrace.NATIVE_AUDIT_ARCH.get(machine, -1)
-        self._has_x32 = machine == "x86_64"
         self._ptrace, self._mmap, self._clone, self._close = (
             number_of(name, machine) for name in ("ptrace", "mmap", "clone", "close")
         )
@@ -103,6 +108,7 @@ class Inferior:
         self._inner = {self._ptrace, self._clone} | ({self._mmap} if watch.libraries else set())
         self._compat_ptrace = compat_ptrace(machine)
         self._samples = 0
+        self._is_handling = False
         self._strangers: dict[int, tuple[int, float]] = {}
         self._waiting: list[tuple[int, int]] = []
         self._injector = Injector(self._waiting)
@@ -177,13 +183,14 @@ class Inferior:
 
     # --- breakpoints
 
-    def insert(self, key: int, path: str, offset: int, returns: bool) -> None:
+    def insert(self, key: int, path: str, offset: int, returns: bool, semaphore: int = 0) -> None:
         """A breakpoint on an offset of a file, in all processes that have it mapped as code, now or later.
 
-        `key` comes back with the events: `hit`, or with `returns` (at a function's entry) `returned`.  Raises
-        TargetError where there is no such file.
+        `key` comes back with the events: `hit`, or with `returns` (at a function's entry) `returned`.  While the
+        breakpoint is there, the u16 at the offset `semaphore` of the file, if that is not 0, counts one more.
+        Raises TargetError where there is no such file.
         """
-        self._breakpoints.insert(key, path, offset, returns)
+        self._breakpoints.insert(key, path, offset, returns, semaphore)
         for process in self._processes.values():
             self._look_at_memory(process)
 
@@ -200,6 +207,8 @@ class Inferior:
         read from `wake_fd`.
         """
         waiter = self._waiter
+        if self._waiting:
+            self._handle_waiting()  # a handler has raised an exception before their turn came
         if waiter.is_woken():
             timeout = 0.0
         tid = waiter.look()
@@ -210,9 +219,11 @@ class Inferior:
             tid = waiter.sleep()
         if tid > 0:
             waiter.arm(_BURST)
+            self._is_handling = True
             try:
                 self._handle_burst(tid)
             finally:
+                self._is_handling = False
                 waiter.disarm()
         else:
             waiter.disarm()
@@ -286,31 +297,26 @@ class Inferior:
 
     def _resume(self, thread: Thread, signal_number: int = 0) -> None:
         """Let a stopped thread go on, with a signal."""
-        if thread.is_interrupted:
-            try:
+        try:
+            if thread.is_interrupted:
                 self._answer_interruption(thread)
-            finally:
-                self._go_on(thread, signal_number)
-        else:
-            self._go_on(thread, signal_number)
-
-    def _go_on(self, thread: Thread, signal_number: int) -> None:
-        thread.is_stopped = False
-        thread.in_group_stop = False
-        if thread.is_leaving:
-            self._detach(thread, signal_number)
-            return
-        stops = thread.wants_exit or thread.process.stops_every_call or thread.enters_from
-        ptrace.ptrace(ptrace.SYSCALL if stops else ptrace.CONT, thread.tid, 0, signal_number)
+        finally:
+            thread.is_stopped = False
+            thread.in_group_stop = False
+            if thread.is_leaving:
+                self._detach(thread, signal_number)
+            elif thread.wants_exit or thread.process.stops_every_call or thread.enters_from:
+                _request(_SYSCALL, thread.tid, 0, signal_number)
+            else:
+                _request(_CONT, thread.tid, 0, signal_number)
 
     # --- system calls
 
     def _filter_stop(self, thread: Thread) -> None:
         """A stop by the seccomp filter: a system call that is about to begin."""
-        info = ptrace.call_info
-        if ptrace.ptrace(ptrace.GET_SYSCALL_INFO, thread.tid, info.size, info.address) < 0:
+        if _request(_GET_SYSCALL_INFO, thread.tid, _INFO_SIZE, _INFO) < 0:
             return
-        data = ptrace.read_call_info(info.view)
+        data = _read_call_info(_INFO_VIEW)
         if data[11] != MARK:
             self._refuse_call(thread)
             return
@@ -322,17 +328,17 @@ class Inferior:
 
     def _call_stop(self, thread: Thread) -> None:
         """A stop at the beginning or the end of a system call, as the thread was resumed by PTRACE_SYSCALL."""
-        info = ptrace.call_info
-        if ptrace.ptrace(ptrace.GET_SYSCALL_INFO, thread.tid, info.size, info.address) < 0:
+        if _request(_GET_SYSCALL_INFO, thread.tid, _INFO_SIZE, _INFO) < 0:
             return
+        kind = _INFO_VIEW[0]
         try:
-            if info.view[0] == ptrace.SYSCALL_INFO_EXIT:
-                self._leave_call(thread, ptrace.read_result(info.view)[0])
-            elif info.view[0] == ptrace.SYSCALL_INFO_ENTRY:
+            if kind == ptrace.SYSCALL_INFO_EXIT:
+                self._leave_call(thread, _read_result(_INFO_VIEW)[0])
+            elif kind == ptrace.SYSCALL_INFO_ENTRY:
                 if thread.enters_from:
                     self._breakpoints.correct_call(thread)
                 if not thread.process.is_filtered:
-                    self._enter_call(thread, ptrace.read_call_info(info.view))
+                    self._enter_call(thread, _read_call_info(_INFO_VIEW))
         finally:
             if thread.is_stopped:
                 self._resume(thread)
@@ -341,7 +347,7 @@ class Inferior:
         number = data[4]
         thread.number = number
         thread.arguments = data[5:11]
-        if data[1] == self._native and not (number & X32_BIT and self._has_x32):
+        if data[1] == self._native and number < X32_BIT:
             thread.is_compat = False
             thread.wants_exit = number in self._exit
             if number in self._enter:
@@ -359,8 +365,9 @@ class Inferior:
 
     def _leave_call(self, thread: Thread, result: int) -> None:
         thread.result = result
-        if thread.number < 0:
-            self._recall(thread)
+        number = thread.number
+        if number < 0:
+            number = self._recall(thread)
         if not thread.wants_exit:
             return
         thread.wants_exit = False
@@ -368,18 +375,19 @@ class Inferior:
             if self._every_abi:
                 self._events.syscall_exit(thread)
             return
-        if thread.number in self._exit:
+        if number in self._exit:
             self._events.syscall_exit(thread)
-        if thread.number == self._mmap and self._libraries and not -4096 < result < 0:
+        if number == self._mmap and self._libraries and not -4096 < result < 0:
             prot, flags = thread.arguments[2:4]
-            if prot & _PROT_EXEC and not flags & _MAP_ANONYMOUS:
+            if prot & self.watch.protections and not flags & _MAP_ANONYMOUS:
                 self._look_at_memory(thread.process, (result, result + thread.arguments[1]))
                 self._events.mapped(thread)
 
-    def _recall(self, thread: Thread) -> None:
+    def _recall(self, thread: Thread) -> int:
         """Find out what call ends here that had begun before we came."""
-        thread.number = get(thread.registers(), LAYOUT.number)
-        thread.wants_exit = thread.number in self._exit
+        thread.number = number = get(thread.registers(), LAYOUT.number)
+        thread.wants_exit = number in self._exit
+        return number
 
     def _inner_call(self, thread: Thread, number: int) -> None:
         """The beginning of a call that we have to know of ourselves."""
@@ -391,7 +399,7 @@ class Inferior:
             thread.set_registers((LAYOUT.arguments[0], flags))
         if number == self._mmap:
             prot, flags = thread.arguments[2:4]
-            if prot & _PROT_EXEC and not flags & _MAP_ANONYMOUS:
+            if prot & self.watch.protections and not flags & _MAP_ANONYMOUS:
                 thread.wants_exit = True
 
     def _refuse_call(self, thread: Thread) -> None:
@@ -542,7 +550,7 @@ class Inferior:
         """Handle the stops of a thread until it is done, for a second at most."""
         deadline = time.monotonic() + 1
         while not is_done() and time.monotonic() < deadline:
-            found = ptrace.look(tid, ptrace.status.address, ptrace.WALL | ptrace.WNOHANG, 0)
+            found = ptrace.look(tid, ptrace.place, ptrace.WALL | ptrace.WNOHANG, None)
             if found > 0:
                 self._handle(tid, ptrace.status_word[0])
             elif found < 0:
@@ -721,6 +729,8 @@ class Inferior:
         leaving = [thread for thread in self.threads.values() if not thread.process.is_filtered]
         for thread in leaving:
             self._leave(thread)
+        if self._is_handling:
+            return  # an event has led to this: they are let go at their stops, which come when it is over
         deadline = time.monotonic() + 1
         while any(self.threads.get(one.tid) is one for one in leaving) and time.monotonic() < deadline:
             self.pump(0.1)

@@ -39,7 +39,6 @@ MARK = 0x7BEE
 
 _X32_PTRACE = X32_BIT | 521
 
-_PROT_EXEC = 4
 _MAP_ANONYMOUS = 0x20
 CLONE_UNTRACED = 0x00800000
 """Such a child could not be followed: the tracer takes the flag away."""
@@ -112,7 +111,7 @@ def filter_program(watch: Watch, machine: str, stops: bool = True) -> bytes:
     untraced = [(_LOAD, 0, 0, _argument(0)), (_IF_ANY_BIT, 1, 0, CLONE_UNTRACED), *allow, *trace]
     maps_code = [
         (_LOAD, 0, 0, _argument(2)),
-        (_IF_ANY_BIT, 1, 0, _PROT_EXEC),
+        (_IF_ANY_BIT, 1, 0, watch.protections),
         *allow,
         (_LOAD, 0, 0, _argument(3)),
         (_IF_ANY_BIT, 0, 1, _MAP_ANONYMOUS),

@@ -90,7 +90,7 @@ class Injector:
 
     def _wait(self, tid: int) -> int:
         """What a thread tells next; of one that is gone, that it was killed."""
-        while ptrace.wait(tid, ptrace.status.address, ptrace.WALL, 0) < 0:
+        while ptrace.wait(tid, ptrace.place, ptrace.WALL, None) < 0:
             if ptrace.get_errno() != EINTR:
                 return signal.SIGKILL
         return ptrace.status_word[0]
@@ -109,7 +109,7 @@ class Injector:
                 self._waiting.append((tid, word))
                 return None
             if code == _CALL_STOP:
-                ptrace.ptrace(ptrace.GET_SYSCALL_INFO, tid, info.size, info.address)
+                ptrace.ptrace(ptrace.GET_SYSCALL_INFO, tid, info.size, info.reference)
                 if info.view[0] == ptrace.SYSCALL_INFO_EXIT:
                     result = ptrace.read_result(info.view)[0]
             elif code >> 8 == ptrace.EVENT_STOP:

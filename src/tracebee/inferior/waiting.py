@@ -19,12 +19,9 @@ import select
 import signal
 import time
 from errno import EINTR
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tracebee.syscalls import ptrace
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 _TICK = 0.02
 """Seconds that a lost signal may cost."""
@@ -32,8 +29,9 @@ _TICK = 0.02
 _WINDOW = 64
 """Stops that are measured together."""
 
-_KEEP = 24
-"""Windows until the other way is tried again."""
+_KEEP = 16
+_MOST_KEPT = 256
+"""Windows until the other way is tried again: more each time that it is the worse one again."""
 
 _LOOKS = 64
 """Looks before a sleep: about 50 µs."""
@@ -65,7 +63,10 @@ class Waiter:
         self._left = _WINDOW
         self._began = time.perf_counter()
         self._costs = [0.0, 0.0]
-        self._windows = 0
+        self._trial = False
+        self._better = 0
+        self._keep = _KEEP
+        self._until_trial = 1
 
     def close(self) -> None:
         """Give the signals back.  The descriptor stays open."""
@@ -103,7 +104,7 @@ class Waiter:
 
     def look(self) -> int:
         """A thread that has something to tell, by ptrace.status_word; 0 if there is none, -1 if nobody is traced."""
-        return ptrace.look(-1, ptrace.status.address, _LOOK_OPTIONS, 0)
+        return ptrace.look(-1, ptrace.place, _LOOK_OPTIONS, None)
 
     def sleep(self) -> int:
         """Wait for a thread as look() does; 0 when it is due."""
@@ -114,9 +115,9 @@ class Waiter:
         return tid
 
     def _sleep(self) -> int:
-        wait, place = ptrace.wait, ptrace.status.address
+        wait, place = ptrace.wait, ptrace.place
         while not self.is_due:
-            tid = wait(-1, place, ptrace.WALL, 0)
+            tid = wait(-1, place, ptrace.WALL, None)
             if tid > 0:
                 return tid
             if ptrace.get_errno() != EINTR:
@@ -125,15 +126,15 @@ class Waiter:
 
     def next(self) -> int:
         """The next thread, soon after another: sleeps only after some looks, if those have paid."""
-        left = self._left = self._left - 1
-        if left <= 0:
+        self._left -= 1
+        if self._left <= 0:
             self._judge()
-        look: Callable[[int, int, int, int], int] = ptrace.look
-        place = ptrace.status.address
-        for _ in range(self._looks):
-            tid = look(-1, place, _LOOK_OPTIONS, 0)
-            if tid:
-                return tid
+        if self._looks:
+            look, place = ptrace.look, ptrace.place
+            for _ in range(self._looks):
+                tid = look(-1, place, _LOOK_OPTIONS, None)
+                if tid:
+                    return tid
         return self._sleep()
 
     def _judge(self) -> None:
@@ -143,12 +144,18 @@ class Waiter:
         costs = self._costs
         cost = now - self._began
         costs[way] = cost if not costs[way] else (costs[way] + cost) / 2
-        self._windows += 1
-        if self._windows % _KEEP < 2:
-            way = self._windows % 2  # one window for each
+        if self._trial:
+            # Both ways have been tried now.  Looking costs a processor: it has to be worth it.
+            self._trial = False
+            better = 1 if costs[1] < 0.9 * costs[0] else 0
+            self._keep = min(2 * self._keep, _MOST_KEPT) if better == self._better else _KEEP
+            self._better = way = better
+            self._until_trial = self._keep
         else:
-            # Looking costs a processor: it has to be worth it.
-            way = 1 if costs[1] < 0.9 * costs[0] else 0
+            self._until_trial -= 1
+            if self._until_trial <= 0:
+                self._trial = True
+                way = 1 - way
         self._looks = _LOOKS if way else 0
         self._left = _WINDOW
         self._began = time.perf_counter()

@@ -9,18 +9,15 @@ from tracebee.syscalls.raw import number_of, syscall
 
 _KCMP_VM = 1  # include/uapi/linux/kcmp.h
 
-_long = ctypes.c_long
 _libc = ctypes.PyDLL(None, use_errno=True)
+# Without prototypes, as in tracebee.syscalls.ptrace; the results fit an int as the sizes do.
 _readv = _libc.process_vm_readv
 _writev = _libc.process_vm_writev
-for _function in (_readv, _writev):
-    _function.restype = _long
-    _function.argtypes = (_long,) * 6
 
 # struct iovec for this side and for the other
-_vectors = Memory(32)
-_words = _vectors.view.cast("Q")
-_LOCAL, _REMOTE = _vectors.address, _vectors.address + 16
+_local, _remote = Memory(16), Memory(16)
+_local_words, _remote_words = _local.view.cast("Q"), _remote.view.cast("Q")
+_LOCAL, _REMOTE = _local.reference, _remote.reference
 _SMALL = 4096
 _small = Memory(_SMALL)
 
@@ -33,8 +30,8 @@ def read(pid: int, address: int, size: int) -> bytes | None:
     get_errno() then says which: ESRCH for a thread that has no memory any more.
     """
     memory = _small if size <= _SMALL else Memory(size)
-    _words[0], _words[1] = memory.address, size
-    _words[2], _words[3] = address & 0xFFFFFFFFFFFFFFFF, size
+    _local_words[0], _local_words[1] = memory.address, size
+    _remote_words[0], _remote_words[1] = address & 0xFFFFFFFFFFFFFFFF, size
     done = _readv(pid, _LOCAL, 1, _REMOTE, 1, 0)
     return memory.view[:done].tobytes() if done >= 0 else None
 
@@ -44,8 +41,8 @@ def write(pid: int, address: int, data: bytes) -> bool:
     size = len(data)
     memory = _small if size <= _SMALL else Memory(size)
     memory.view[:size] = data
-    _words[0], _words[1] = memory.address, size
-    _words[2], _words[3] = address & 0xFFFFFFFFFFFFFFFF, size
+    _local_words[0], _local_words[1] = memory.address, size
+    _remote_words[0], _remote_words[1] = address & 0xFFFFFFFFFFFFFFFF, size
     done: int = _writev(pid, _LOCAL, 1, _REMOTE, 1, 0)
     return done == size
 

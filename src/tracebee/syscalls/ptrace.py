@@ -1,7 +1,7 @@
 """ptrace(2) and wait4(2), for a loop in which every microsecond counts.
 
-The functions take plain numbers and give the C result, -1 for an error; get_errno() says which.  Prototypes are
-made once.  PyDLL keeps the interpreter's lock: only `wait` sleeps, and it alone gives the lock away.
+The functions give the C result, -1 for an error; get_errno() says which.  PyDLL keeps the interpreter's lock: only
+`wait` sleeps, and it alone gives the lock away.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    Call = Callable[[int, int, int, int], int]
+    Call = Callable[[int, int | object, int, int | object], int]
 
 # include/uapi/linux/ptrace.h
 TRACEME = 0
@@ -79,36 +79,46 @@ _giving = ctypes.CDLL(None, use_errno=True)
 get_errno = ctypes.get_errno
 
 
-def _prototype(library: ctypes.CDLL, name: str, result: type[ctypes.c_int | ctypes.c_long]) -> Call:
+def _function(library: ctypes.CDLL, name: str) -> Call:
+    """A function without prototype: that halves the time of a call, and needs care with the arguments.
+
+    Numbers are passed as int, which has to be enough; an address is what byref() gives.
+    """
     function = library[name]
-    function.restype = result
-    function.argtypes = (_long,) * 4
+    function.restype = ctypes.c_int
     call: Call = function
     return call
 
 
-ptrace: Call = _prototype(_keeping, "ptrace", _long)
+ptrace: Call = _function(_keeping, "ptrace")
 """ptrace(request, tid, address, data)."""
 
-look: Call = _prototype(_keeping, "wait4", ctypes.c_int)
-"""wait4(pid, &status, options | WNOHANG, 0): 0 when nobody has anything to tell."""
+look: Call = _function(_keeping, "wait4")
+"""wait4(pid, status, options | WNOHANG, None): 0 when nobody has anything to tell."""
 
-wait: Call = _prototype(_giving, "wait4", ctypes.c_int)
-"""wait4(pid, &status, options, 0), sleeping; -1 with EINTR when a handled signal has come."""
+wait: Call = _function(_giving, "wait4")
+"""wait4(pid, status, options, None), sleeping; -1 with EINTR when a handled signal has come."""
+
+_poke = _keeping["ptrace"]
+_poke.restype = _long
+_poke.argtypes = (_long, _long, _long, _long)
 
 
 class Memory:
-    """Bytes that stay where they are: `view` is what Python sees, `address` what the kernel is told."""
+    """Bytes that stay where they are: `view` is what Python sees, `reference` what functions take for the address."""
 
     def __init__(self, size: int) -> None:
         self._array = (ctypes.c_char * size)()
         self.size = size
         self.address = ctypes.addressof(self._array)
+        self.reference = ctypes.byref(self._array)
         self.view = memoryview(self._array).cast("B")
 
 
 status = Memory(4)
 """Where `look` and `wait` put the wait status."""
+
+place = status.reference
 
 status_word = status.view.cast("i")
 
@@ -133,44 +143,49 @@ REGISTERS_SIZE = 216 if _IS_X86 else 272
 """sizeof(struct user_regs_struct), sizeof(struct user_pt_regs)."""
 
 
+def poke(tid: int, address: int, word: int) -> bool:
+    """PTRACE_POKEDATA: write 8 bytes to a stopped thread's memory, whatever its protection."""
+    return bool(_poke(POKEDATA, tid, address, word) == 0)
+
+
 def event_message(tid: int) -> int:
     """PTRACE_GETEVENTMSG; -1 if the thread is gone."""
-    return _word_value[0] if ptrace(GETEVENTMSG, tid, 0, _word.address) == 0 else -1
+    return _word_value[0] if ptrace(GETEVENTMSG, tid, 0, _word.reference) == 0 else -1
 
 
 def signal_info(tid: int) -> bytes | None:
     """siginfo_t of the signal that a thread has stopped for; None if there is none, or the thread is gone."""
-    return _siginfo.view.tobytes() if ptrace(GETSIGINFO, tid, 0, _siginfo.address) == 0 else None
+    return _siginfo.view.tobytes() if ptrace(GETSIGINFO, tid, 0, _siginfo.reference) == 0 else None
 
 
 def set_signal_info(tid: int, siginfo: bytes) -> bool:
     _siginfo.view[: len(siginfo)] = siginfo
-    return ptrace(SETSIGINFO, tid, 0, _siginfo.address) == 0
+    return ptrace(SETSIGINFO, tid, 0, _siginfo.reference) == 0
 
 
 def signal_mask(tid: int) -> int:
     """The blocked signals, bit 0 for signal 1; -1 if the thread is gone."""
-    return _word_value[0] if ptrace(GETSIGMASK, tid, 8, _word.address) == 0 else -1
+    return _word_value[0] if ptrace(GETSIGMASK, tid, 8, _word.reference) == 0 else -1
 
 
 def set_signal_mask(tid: int, mask: int) -> bool:
     _word_value[0] = mask
-    return ptrace(SETSIGMASK, tid, 8, _word.address) == 0
+    return ptrace(SETSIGMASK, tid, 8, _word.reference) == 0
 
 
 def registers(tid: int) -> bytes | None:
     """struct user_regs_struct, on arm64 struct user_pt_regs; None if the thread is gone."""
     if _IS_X86:
-        done = ptrace(_X86_GETREGS, tid, 0, _regset.address)
+        done = ptrace(_X86_GETREGS, tid, 0, _regset.reference)
     else:
         _vector_words[0], _vector_words[1] = _regset.address, REGISTERS_SIZE
-        done = ptrace(GETREGSET, tid, _NT_PRSTATUS, _vector.address)
+        done = ptrace(GETREGSET, tid, _NT_PRSTATUS, _vector.reference)
     return _regset.view[:REGISTERS_SIZE].tobytes() if done == 0 else None
 
 
 def set_registers(tid: int, data: bytes) -> bool:
     _regset.view[: len(data)] = data
     if _IS_X86:
-        return ptrace(_X86_SETREGS, tid, 0, _regset.address) == 0
+        return ptrace(_X86_SETREGS, tid, 0, _regset.reference) == 0
     _vector_words[0], _vector_words[1] = _regset.address, REGISTERS_SIZE
-    return ptrace(SETREGSET, tid, _NT_PRSTATUS, _vector.address) == 0
+    return ptrace(SETREGSET, tid, _NT_PRSTATUS, _vector.reference) == 0

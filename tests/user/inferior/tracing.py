@@ -159,7 +159,7 @@ class Tracer:
         look, wait = ptrace.look, ptrace.wait
 
         def counted(call: Callable[..., int]) -> Callable[..., int]:
-            def count(*arguments: int) -> int:
+            def count(*arguments: Any) -> int:
                 nonlocal stops
                 tid = call(*arguments)
                 stops += tid > 0
