@@ -23,7 +23,7 @@ WATCHED = (
 )
 ENTERED = 'tracepoint:syscalls:sys_enter_read { printf("%d read(%d, %d)\\n", tid, args.fd, args.count); }'
 UNWATCHED = "tracepoint:syscalls:sys_enter_connect { @ = count(); }"
-CALLS = 2_000_000
+CALLS = 6_000_000
 """System calls of the program that does nothing else, for the cost of what is not watched."""
 
 WORKER = f"""

@@ -379,7 +379,7 @@ class Inferior:
             self._events.syscall_exit(thread)
         if number == self._mmap and self._libraries and not -4096 < result < 0:
             prot, flags = thread.arguments[2:4]
-            if prot & self.watch.protections and not flags & _MAP_ANONYMOUS:
+            if prot & self._watch.protections and not flags & _MAP_ANONYMOUS:
                 self._look_at_memory(thread.process, (result, result + thread.arguments[1]))
                 self._events.mapped(thread)
 
@@ -399,7 +399,7 @@ class Inferior:
             thread.set_registers((LAYOUT.arguments[0], flags))
         if number == self._mmap:
             prot, flags = thread.arguments[2:4]
-            if prot & self.watch.protections and not flags & _MAP_ANONYMOUS:
+            if prot & self._watch.protections and not flags & _MAP_ANONYMOUS:
                 thread.wants_exit = True
 
     def _refuse_call(self, thread: Thread) -> None:

@@ -250,12 +250,6 @@ class TracerProcess:
         if isinstance(place, Tracepoint):
             self._attach_tracepoint(place, attached)
         elif isinstance(place, Uprobe):
-            if place.reference_counter:
-                raise AttachError(
-                    probe.name,
-                    "the user backend (ptrace) does not raise the semaphore of a USDT probe",
-                    "--backend kernel does",
-                )
             self.places.uprobes[position] = (attached, place)
         elif isinstance(place, PerfEvent):
             period = place.period or 1_000_000_000 // place.frequency
@@ -301,11 +295,12 @@ class TracerProcess:
             every_abi=bool(places.every_enter or places.every_exit),
             signals=bool(places.signal),
             libraries=bool(places.uprobes or tells_tasks),
+            data=any(place.reference_counter for _, place in places.uprobes.values()),
         )
         self.inferior = inferior = Inferior(watch, self, self.inbox.fd)
         # As in the kernel the newest on a place runs first; the session attaches the last one first.
         for key, (_, place) in reversed(places.uprobes.items()):
-            inferior.insert(key, place.path, place.offset, place.returns)
+            inferior.insert(key, place.path, place.offset, place.returns, place.reference_counter)
         try:
             inferior.seize(pid, filtered)
         except BaseException:
