@@ -201,6 +201,24 @@ def test_the_tests_of_a_script() -> None:
     assert "FAILED  ] bad" in done.stdout
 
 
+@needs_gcc
+def test_a_guarded_probe_in_a_library(tmp_path: Path) -> None:
+    """Its semaphore is in data that the loader maps after the code."""
+    source = ROOT / "tests" / "cases" / "targets" / "usdt.c"
+    library, program = tmp_path / "libprobes.so", tmp_path / "program"
+    main = "int probes(void); int main(void) { return probes(); }"
+    subprocess.run(["gcc", "-shared", "-fPIC", "-Dmain=probes", source, "-o", library], check=True)
+    subprocess.run(
+        ["gcc", "-x", "c", "-", "-o", program, f"-L{tmp_path}", "-lprobes", f"-Wl,-rpath,{tmp_path}"],
+        input=main.encode(),
+        check=True,
+    )
+    done = tracebee("-e", f"usdt:{library}:bee:guarded {{ print(arg0); }}", "-c", str(program))
+    assert "33" in done.stdout.split("\n")
+    untraced = subprocess.run([program], check=False)
+    assert done.returncode == untraced.returncode
+
+
 # ---------------------------------------------------------------------- what the traced process feels
 
 

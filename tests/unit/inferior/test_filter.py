@@ -113,6 +113,16 @@ def test_executable_mappings_of_files_stop() -> None:
     assert run(watched, X86_64, mmap, 0, 4096, 3, 0x22) == TRACE
 
 
+def test_writable_mappings_of_files_stop_where_data_is_wanted() -> None:
+    mmap = number("mmap")
+    program = filter_program(Watch(libraries=True, data=True), "x86_64")
+    assert run(program, X86_64, mmap, 0, 4096, 3, 2) == TRACE
+    assert run(program, X86_64, mmap, 0, 4096, 5, 2) == TRACE
+    assert run(program, X86_64, mmap, 0, 4096, 1, 2) == ALLOW
+    assert run(program, X86_64, mmap, 0, 4096, 3, 0x22) == ALLOW
+    assert Watch(data=True).protections == 0
+
+
 def test_calls_that_never_stop_need_no_more_than_their_number() -> None:
     """Then the kernel knows without running the filter: it must not look at arguments, nor use other operations."""
     program = filter_program(Watch(enter=frozenset({0, 1, 60}), libraries=True), "x86_64")
