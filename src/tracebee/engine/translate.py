@@ -306,7 +306,7 @@ class _Function:
         self.outside = self._loops_outside()
         self.rounds_of = self._rounds()
         self.irregular = self._irregular_loops()
-        self.regions: dict[tuple[int, bool], str] = {}
+        self.regions: dict[tuple[int, bool], tuple[str, int]] = {}
         self.writes: dict[Loop, int] = {}
         self.back_to: dict[int, set[Loop]] = {}
         for number, loop in enumerate(self.rounds_of):
@@ -999,26 +999,30 @@ class _Function:
         """Python for the region, and for the offset in it, of the address in a register."""
         dicts = "W" if writable else "R"
         name = self._value(base)
-        key = base, writable
-        if key in self.regions and off >= 0:
-            region = self.regions[key]
-            return region, f"o{base} + {off}" if off else f"o{base}"
-        if off >= 0 and self._is_used_again(base, writable):
+        kept = self.regions.get((base, writable))
+        if kept is not None and off >= kept[1]:
+            region, first = kept
+            # The first access was inside, so that nothing from there on is in another region, nor before it.
+            return region, f"{region}o + {off - first}" if off > first else f"{region}o"
+        address = f"{name} {'-' if off < 0 else '+'} {abs(off)}" if off else name
+        if self._is_used_again(base, writable, off):
             region = f"{'w' if writable else 'm'}{base}"
-            self.line(f"{region} = {dicts}[{name} >> 32]; o{base} = {name} & {MASK32}")
-            self.regions[key] = region
-            return region, f"o{base} + {off}" if off else f"o{base}"
+            if off:
+                self.line(f"a = {address}")
+                address = "a"
+            self.line(f"{region} = {dicts}[{address} >> 32]; {region}o = {address} & {MASK32}")
+            self.regions[base, writable] = region, off
+            return region, f"{region}o"
         if off == 0:
             return f"{dicts}[{name} >> 32]", f"{name} & {MASK32}"
-        address = f"(a := {name} {'-' if off < 0 else '+'} {abs(off)})"
-        return f"{dicts}[{address} >> 32]", f"a & {MASK32}"
+        return f"{dicts}[(a := {address}) >> 32]", f"a & {MASK32}"
 
-    def _is_used_again(self, base: int, writable: bool) -> bool:
-        """Whether the next instructions of the block access memory by the same register."""
+    def _is_used_again(self, base: int, writable: bool, off: int) -> bool:
+        """Whether the next instructions of the block access memory by the same register, not before `off`."""
         for at in range(self.index, self.last + 1):
             insn = self.code.insns[at]
             kind = insn.code & 7
-            if at > self.index and insn.off >= 0 and insn.code & 0xE0 != op.BPF_ATOMIC:
+            if at > self.index and insn.off >= off and insn.code & 0xE0 != op.BPF_ATOMIC:
                 if writable and kind in (op.BPF_ST, op.BPF_STX) and insn.dst == base:
                     return True
                 if not writable and kind == op.BPF_LDX and insn.src == base:

@@ -196,6 +196,31 @@ def test_an_offset_is_not_counted_from_the_end(path: str) -> None:
         assert "before the context" in fault(f"{text}\nexit", path, bytes(64)).nearest
 
 
+def test_a_pointer_may_be_outside_if_the_access_is_not(path: str) -> None:
+    context = bytearray(range(40))
+    text = """
+        r1 += -7
+        r0 = *(u8 *)(r1 +10)
+        r2 = *(u8 *)(r1 +7)
+        r0 += r2
+        *(u8 *)(r1 +9) = 200
+        *(u64 *)(r1 +27) = r0
+        r1 += 60
+        r2 = *(u8 *)(r1 -20)
+        r3 = *(u8 *)(r1 -15)
+        r0 += r2
+        r0 += r3
+        exit
+    """
+    assert run(text, path, context) == 3 + 0 + 33 + 38
+    assert (context[2], context[20:28]) == (200, (3).to_bytes(8, "little"))
+    for at, text in (
+        (1, "r1 += -7\nr0 = *(u8 *)(r1 +6)"),
+        (2, "r1 += -7\nr0 = *(u8 *)(r1 +8)\nr0 = *(u8 *)(r1 +6)"),
+    ):
+        assert fault(f"{text}\nr0 = *(u8 *)(r1 +8)\nexit", path, context).insn_index == at
+
+
 def test_atomics(path: str) -> None:
     context = bytearray((10).to_bytes(8, "little") + (0xFFFF_FFFF).to_bytes(8, "little"))
     text = """
