@@ -11,7 +11,6 @@ will tell of its end.
 from __future__ import annotations
 
 import os
-import select
 import signal
 import time
 from errno import EINTR, ESRCH
@@ -263,8 +262,7 @@ class Inferior:
         for thread in list(self.threads.values()):
             self._forget(thread)
         if timeout > 0:
-            watched = [self._waiter.wake_fd] if self._waiter.wake_fd >= 0 else []
-            select.select(watched, [], [], timeout)
+            self._waiter.rest(timeout)
 
     def _handle(self, tid: int, word: int) -> None:
         """Handle what wait4(2) has told."""

@@ -93,6 +93,13 @@ class Waiter:
             return not events & select.POLLNVAL
         return False
 
+    def rest(self, seconds: float) -> None:
+        """Wait for the descriptor alone."""
+        if self._poll is not None:
+            self._poll.poll(seconds * 1000)
+        else:
+            time.sleep(seconds)
+
     def arm(self, seconds: float) -> None:
         """Let `is_due` become true, and a sleep end, after some time."""
         self.is_due = False

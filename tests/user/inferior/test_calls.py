@@ -87,7 +87,8 @@ def test_attached_process_stops_for_every_call(tmp_path: Path) -> None:
     os.close(writer)
     assert os.waitstatus_to_exitcode(wait_for(pid)) == 7
     seen, _ = tracer.finish()
-    assert ("exit", pid, number("read"), 1, False) in seen
+    # Whether the call that was under way is seen depends on who comes first.
+    assert [one[3] for one in seen if one[:3] == ("exit", pid, number("read"))] in ([], [1], [-512, 1])
     assert [one[0] for one in seen if one[2] == number("getppid")] == ["enter", "exit"] * 20
 
 
