@@ -26,7 +26,6 @@ from tracebee.engine.faults import BudgetSpent, ProgramFault, Stop, TailCall
 from tracebee.engine.flow import flow_of
 from tracebee.engine.memory import MASK32
 from tracebee.engine.runtime import MASK64, MAX_DEPTH, MAY_GOTO_ROUNDS, STACK_BYTES
-from tracebee.errors import InternalError, NotSupportedError
 from tracebee.insn import opcodes as op
 from tracebee.insn.codec import CALL, LDDW, PSEUDO_JUMP
 
@@ -48,6 +47,10 @@ if TYPE_CHECKING:
     class NativeDoor(Protocol):
         """How machine code is called and calls back; tracebee.syscalls.nativecode has one."""
 
+        def compile(self, text: str) -> Callable[[str], int]: ...
+
+        def symbol(self, name: str) -> int: ...
+
         def pin(self, data: bytes | bytearray | memoryview) -> Pin: ...
 
         def function(self, address: int, arguments: int) -> Callable[..., int]: ...
@@ -63,13 +66,13 @@ MOST_CALLS = 512
 compile it would take seconds."""
 
 _STATE_BYTES = 192
-_TABLE, _MASK, _BUDGET, _KIND, _PLACE, _ADDRESS, _DEPTH, _STACKS, _FRAMES = 0, 8, 16, 24, 32, 40, 48, 64, 128
+TABLE, MASK, BUDGET, KIND, PLACE, ADDRESS, DEPTH, STACKS, FRAMES = 0, 8, 16, 24, 32, 40, 48, 64, 128
 
 # Kinds of stop.
-_RUNNING, _MEMORY, _TAIL, _RAISED, _SPENT, _DEEP = range(6)
+RUNNING, _MEMORY, _TAIL, _RAISED, _SPENT, _DEEP = range(6)
 
-_ENTRY = struct.Struct("<QQQQ")
-_FREE = _ENTRY.pack(MASK64, 0, 0, 0)
+ENTRY = struct.Struct("<QQQQ")
+FREE = ENTRY.pack(MASK64, 0, 0, 0)
 _WORD = struct.Struct("<Q")
 _FIRST_ENTRIES = 256
 
@@ -86,7 +89,7 @@ def compiled(programs: Sequence[Linked], runtime: Runtime, door: NativeDoor) -> 
 
     Raises NotSupportedError if llvmlite is not there.
     """
-    engine = _Engine(runtime, door)
+    engine = NativeEngine(runtime, door)
     short = [one for one in programs if _is_short(one.code)]
     made = dict(zip(map(id, short), engine.compile(short), strict=True))
     result = []
@@ -113,19 +116,21 @@ def _is_short(code: Code) -> bool:
 
 def assembly(programs: Sequence[Linked], runtime: Runtime, door: NativeDoor) -> str:
     """LLVM's text for programs, before optimization, to be looked at."""
-    return _Module(programs, _Engine(runtime, door)).text()
+    return NativeModule(programs, NativeEngine(runtime, door)).text()
 
 
-class _Engine:
+class NativeEngine:
     """The state that machine code works on, and the way between it and Python."""
+
+    state_bytes = _STATE_BYTES
 
     def __init__(self, runtime: Runtime, door: NativeDoor) -> None:
         self.runtime = runtime
         self.door = door
-        self.state = bytearray(_STATE_BYTES)
+        self.state = bytearray(self.state_bytes)
         self._state_pin = door.pin(self.state)
         self.address = self._state_pin.address
-        self.table = bytearray(_FREE * _FIRST_ENTRIES)
+        self.table = bytearray(FREE * _FIRST_ENTRIES)
         self._table_pin = door.pin(self.table)
         self._pins: dict[int, Pin] = {}
         self.raised: BaseException | None = None
@@ -141,8 +146,8 @@ class _Engine:
         memory.watcher = self._watch
         for depth, frame in enumerate(runtime.frames):
             number = frame - STACK_BYTES >> 32
-            self._put(_STACKS + 8 * depth, self._pins[number].address)
-            self._put(_FRAMES + 8 * depth, frame)
+            self._put(STACKS + 8 * depth, self._pins[number].address)
+            self._put(FRAMES + 8 * depth, frame)
 
     # --- memory
 
@@ -154,27 +159,27 @@ class _Engine:
         return value
 
     def _point_to_table(self) -> None:
-        self._put(_TABLE, self._table_pin.address)
-        self._put(_MASK, len(self.table) // _ENTRY.size - 1)
+        self._put(TABLE, self._table_pin.address)
+        self._put(MASK, len(self.table) // ENTRY.size - 1)
 
     def _watch(self, number: int, data: Data | None, writable: bool) -> None:
         """A region has come or gone."""
         index = number & 0xFF_FFFF
-        place = index * _ENTRY.size
+        place = index * ENTRY.size
         if data is None:
-            self.table[place : place + _ENTRY.size] = _FREE
+            self.table[place : place + ENTRY.size] = FREE
             self._pins.pop(number).release()
             return
         if place >= len(self.table):
             larger = bytearray(self.table)
             while place >= len(larger):
-                larger += _FREE * (len(larger) // _ENTRY.size)
+                larger += FREE * (len(larger) // ENTRY.size)
             self._table_pin.release()
             self.table = larger
             self._table_pin = self.door.pin(larger)
             self._point_to_table()
         pin = self._pins[number] = self.door.pin(data)
-        _ENTRY.pack_into(self.table, place, number, pin.address, len(data), len(data) if writable else 0)
+        ENTRY.pack_into(self.table, place, number, pin.address, len(data), len(data) if writable else 0)
 
     # --- from machine code to Python
 
@@ -189,34 +194,43 @@ class _Engine:
         """The same, but what it raises is kept until machine code has returned."""
 
         def call(*arguments: int) -> int:
-            self.runtime.depth = self._get(_DEPTH)
-            place = self._get(_PLACE)
+            self.runtime.depth = self._get(DEPTH)
+            place = self._get(PLACE)
             try:
                 return function(*arguments) & MASK64
             except TailCall as tail:
                 self.raised = tail
-                self._put(_KIND, _TAIL)
+                self._put(KIND, _TAIL)
             except BaseException as error:
                 # An interrupt, too: ctypes would print it and go on.
                 self.raised = error
-                self._put(_KIND, _RAISED)
-            self._put(_PLACE, place)
+                self._put(KIND, _RAISED)
+            self._put(PLACE, place)
             return 0
 
         return call
 
+    @property
+    def prelude(self) -> str:
+        """What the text of a module has besides, at its beginning."""
+        return ""
+
     def helper(self, number: int, helper: Helper) -> int:
         return self.callback(number, helper, 5)
 
+    def inline(self, function: NativeFunction, number: int) -> bool:
+        """Write code in place of a call of a helper function; whether that was done."""
+        return False
+
     def call_register(self, value: int, r1: int, r2: int, r3: int, r4: int, r5: int) -> int:
-        return self.runtime.call_register(value, (r1, r2, r3, r4, r5), self._get(_DEPTH))
+        return self.runtime.call_register(value, (r1, r2, r3, r4, r5), self._get(DEPTH))
 
     def enter(self, depth: int) -> int:
         """Go on with the program of the tail call that has been raised."""
         tail = self.raised
         assert isinstance(tail, TailCall)
         self.raised = None
-        self._put(_KIND, _RUNNING)
+        self._put(KIND, RUNNING)
         return self.runtime.enter(tail, depth)
 
     def index_of(self, handle: int, entries: int) -> int:
@@ -233,37 +247,11 @@ class _Engine:
 
     def compile(self, programs: Sequence[Linked]) -> list[dict[int, Function]]:
         """Make machine code of programs."""
-        try:
-            from llvmlite import binding
-        except ImportError as error:
-            raise NotSupportedError(
-                "the native path without llvmlite", hint="pip install tracebee[jit]"
-            ) from error
         self.programs = programs
-        binding.initialize_native_target()
-        binding.initialize_native_asmprinter()
-        target = binding.Target.from_default_triple()
-        machine = target.create_target_machine(
-            cpu=binding.get_host_cpu_name(),
-            features=binding.get_host_cpu_features().flatten(),
-            opt=2,
-            jit=True,
-        )
-        try:
-            module = binding.parse_assembly(_Module(programs, self).text())
-        except RuntimeError as error:
-            raise InternalError(f"LLVM does not take what was made of a program: {error}") from error
-        options = binding.create_pipeline_tuning_options(speed_level=2)
-        builder = binding.create_pass_builder(machine, options)
-        builder.getModulePassManager().run(module, builder)
-        executor = binding.create_mcjit_compiler(module, machine)
-        executor.finalize_object()
-        self._kept += [executor, machine]
+        address_of = self.door.compile(NativeModule(programs, self).text())
         return [
             {
-                entry: self._wrapped(
-                    self.door.function(executor.get_function_address(f"f{number}_{entry}"), 6)
-                )
+                entry: self._wrapped(self.door.function(address_of(f"f{number}_{entry}"), 6))
                 for entry in one.code.functions
             }
             for number, one in enumerate(programs)
@@ -276,22 +264,22 @@ class _Engine:
 
         def function(r1: int, r2: int, r3: int, r4: int, r5: int, depth: int) -> int:
             result = call(r1, r2, r3, r4, r5, depth)
-            kind = get(state, _KIND)[0]
-            if kind == _RUNNING:
+            kind = get(state, KIND)[0]
+            if kind == RUNNING:
                 return result
-            put(state, _KIND, _RUNNING)
+            put(state, KIND, RUNNING)
             raise self._stop(kind)
 
         return function
 
     def _begin(self) -> None:
         """A run starts."""
-        self._put(_BUDGET, self.runtime.budget)
-        self._put(_KIND, _RUNNING)
+        self._put(BUDGET, self.runtime.budget)
+        self._put(KIND, RUNNING)
 
     def _stop(self, kind: int) -> BaseException:
         """The exception for a stop."""
-        place = self._get(_PLACE)
+        place = self._get(PLACE)
         linked = self.programs[place >> 32]
         index = place & MASK32
         stop: BaseException
@@ -301,7 +289,7 @@ class _Engine:
             is_load = insn.code & 7 == op.BPF_LDX or (is_atomic and insn.imm == op.BPF_LOAD_ACQ)
             size = _SIZES[insn.code & 0x18]
             action = "read" if is_load else "write"
-            stop = self.runtime.memory.fault(action, self._get(_ADDRESS), size)
+            stop = self.runtime.memory.fault(action, self._get(ADDRESS), size)
         elif kind == _RAISED:
             assert self.raised is not None
             stop, self.raised = self.raised, None
@@ -333,6 +321,7 @@ define internal ptr @resolve(i64 %address) noinline cold {{
 }}
 declare i64 @llvm.usub.sat.i64(i64, i64)
 declare void @llvm.memset.p0.i64(ptr, i8, i64, i1)
+declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)
 declare i16 @llvm.bswap.i16(i16)
 declare i32 @llvm.bswap.i32(i32)
 declare i64 @llvm.bswap.i64(i64)
@@ -362,30 +351,32 @@ _COMPARISONS = {
 }
 
 
-class _Module:
+class NativeModule:
     """The functions of all programs as one module."""
 
-    def __init__(self, programs: Sequence[Linked], engine: _Engine) -> None:
+    def __init__(self, programs: Sequence[Linked], engine: NativeEngine) -> None:
         self.programs = programs
         self.engine = engine
 
     def text(self) -> str:
         address = self.engine.address
-        parts = [_HEAD.format(mask=address + _MASK, table=address + _TABLE)]
+        parts = [_HEAD.format(mask=address + MASK, table=address + TABLE), self.engine.prelude]
         for number, linked in enumerate(self.programs):
             code = linked.code
             called = {
                 target for at, target in code.targets.items() if code.insns[at].code in (CALL, LDDW)
             } | set(linked.addresses)
             for entry in code.functions:
-                parts.append(_NativeFunction(self.engine, linked, number, entry, entry in called).text())
+                parts.append(NativeFunction(self.engine, linked, number, entry, entry in called).text())
         return "\n".join(parts)
 
 
-class _NativeFunction:
+class NativeFunction:
     """A function in the making.  Registers are variables on the stack, which LLVM makes registers of."""
 
-    def __init__(self, engine: _Engine, linked: Linked, number: int, entry: int, is_called: bool) -> None:
+    def __init__(
+        self, engine: NativeEngine, linked: Linked, number: int, entry: int, is_called: bool
+    ) -> None:
         self.engine = engine
         self.linked = linked
         self.code: Code = linked.code
@@ -440,9 +431,9 @@ class _NativeFunction:
     def stop(self, kind: int, address: str = "") -> None:
         """Leave the function, and say why."""
         if address:
-            self.emit(f"store i64 {address}, {self.state(_ADDRESS)}")
-        self.emit(f"store i64 {self.number << 32 | self.index}, {self.state(_PLACE)}")
-        self.emit(f"store i64 {kind}, {self.state(_KIND)}")
+            self.emit(f"store i64 {address}, {self.state(ADDRESS)}")
+        self.emit(f"store i64 {self.number << 32 | self.index}, {self.state(PLACE)}")
+        self.emit(f"store i64 {kind}, {self.state(KIND)}")
         self.emit("ret i64 0")
 
     # --- the function
@@ -487,7 +478,7 @@ class _NativeFunction:
         self.emit(f"store i64 {MAY_GOTO_ROUNDS}, ptr %rounds")
         self._load_budget()
         offset = self.let("shl i64 %depth, 3")
-        for name, table in (("stack", _STACKS), ("frame", _FRAMES)):
+        for name, table in (("stack", STACKS), ("frame", FRAMES)):
             place = self.let(f"add i64 {offset}, {self.engine.address + table}")
             pointer = self.let(f"inttoptr i64 {place} to ptr")
             self.emit(f"%{name} = load i64, ptr {pointer}")
@@ -507,12 +498,12 @@ class _NativeFunction:
         )
 
     def _load_budget(self) -> None:
-        value = self.let(f"load i64, {self.state(_BUDGET)}")
+        value = self.let(f"load i64, {self.state(BUDGET)}")
         self.emit(f"store i64 {value}, ptr %budget")
 
     def _keep_budget(self) -> None:
         value = self.let("load i64, ptr %budget")
-        self.emit(f"store i64 {value}, {self.state(_BUDGET)}")
+        self.emit(f"store i64 {value}, {self.state(BUDGET)}")
 
     def _charge(self, insns: int) -> None:
         """Take instructions from the budget, and stop if it is spent."""
@@ -678,6 +669,10 @@ class _NativeFunction:
             return
         arguments = [f"i64 {self.get(register)}" for register in range(1, 6)]
         done = ""
+        if insn.code == CALL and self.engine.inline(self, insn.imm):
+            for register in range(1, 6):
+                self.constants.pop(register, None)
+            return
         if insn.code == CALLX:
             arguments.insert(0, f"i64 {self.get(insn.dst)}")
             address = self.engine.callback("callx", self.engine.call_register, 6)
@@ -685,19 +680,29 @@ class _NativeFunction:
             if insn.imm == MAP_LOOKUP:
                 done = self._indexed_lookup()
             address = self.engine.helper(insn.imm, self.linked.helpers[insn.imm])
-        self._keep_budget()
-        self.emit(f"store i64 %depth, {self.state(_DEPTH)}")
-        self.emit(f"store i64 {self.number << 32 | self.index}, {self.state(_PLACE)}")
-        result = self.let(f"call i64 inttoptr (i64 {address} to ptr)({', '.join(arguments)})")
-        self._after_call(may_leave=insn.code == CALLX or insn.imm == TAIL_CALL)
+        result = self._call_python(address, arguments, may_leave=insn.code == CALLX or insn.imm == TAIL_CALL)
         if done:
-            self._fill_index(done, result)
+            self._fill_index(result)
         self.set(0, result)
         if done:
             self.emit(f"br label %{done}")
             self.start(done)
         for register in range(1, 6):
             self.constants.pop(register, None)
+
+    def call_helper(self, number: int) -> None:
+        """Call a helper function that is Python, with what the registers hold."""
+        arguments = [f"i64 {self.get(register)}" for register in range(1, 6)]
+        address = self.engine.helper(number, self.linked.helpers[number])
+        self.set(0, self._call_python(address, arguments, may_leave=False))
+
+    def _call_python(self, address: int, arguments: Sequence[str], may_leave: bool) -> str:
+        self._keep_budget()
+        self.emit(f"store i64 %depth, {self.state(DEPTH)}")
+        self.emit(f"store i64 {self.number << 32 | self.index}, {self.state(PLACE)}")
+        result = self.let(f"call i64 inttoptr (i64 {address} to ptr)({', '.join(arguments)})")
+        self._after_call(may_leave)
+        return result
 
     def _call_local(self, insn: Insn) -> None:
         enough = self.let(f"icmp ult i64 %depth, {MAX_DEPTH - 1}")
@@ -716,8 +721,8 @@ class _NativeFunction:
 
     def _after_call(self, may_leave: bool) -> None:
         """Whether the call has stopped the program; what was kept of regions is void."""
-        kind = self.let(f"load i64, {self.state(_KIND)}")
-        running = self.let(f"icmp eq i64 {kind}, {_RUNNING}")
+        kind = self.let(f"load i64, {self.state(KIND)}")
+        running = self.let(f"icmp eq i64 {kind}, {RUNNING}")
         go_on, stopped = self.label(), self.label()
         self.branch(running, go_on, stopped)
         self.start(stopped)
@@ -727,13 +732,17 @@ class _NativeFunction:
             self.emit(f"br i1 {is_tail}, label %{leave}, label %{end}")
             self.start(leave)
             address = self.engine.callback("enter", self.engine.enter, 1)
-            self.emit(f"store i64 %depth, {self.state(_DEPTH)}")
+            self.emit(f"store i64 %depth, {self.state(DEPTH)}")
             result = self.let(f"call i64 inttoptr (i64 {address} to ptr)(i64 %depth)")
             self.emit(f"ret i64 {result}")
             self.start(end)
         self.emit("ret i64 0")
         self.start(go_on)
         self._load_budget()
+        self.forget_regions()
+
+    def forget_regions(self) -> None:
+        """What was kept of regions is void."""
         for base, writable in self.caches:
             for size in (1, 2, 4, 8):
                 self.emit(f"store i64 0, ptr %lim{size}{_suffix(base, writable)}")
@@ -767,7 +776,7 @@ class _NativeFunction:
         self._index = index, table.max_entries
         return done
 
-    def _fill_index(self, done: str, result: str) -> None:
+    def _fill_index(self, result: str) -> None:
         """Keep the address that a call has given, for the next time."""
         index, entries = self._index
         fill, inside_label, on = self.label(), self.label(), self.label()
@@ -786,7 +795,6 @@ class _NativeFunction:
         self.emit(f"store i64 {result}, ptr {slot}")
         self.emit(f"br label %{on}")
         self.start(on)
-        del done
 
     # --- memory
 

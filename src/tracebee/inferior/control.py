@@ -39,10 +39,15 @@ from tracebee.syscalls import processvm, ptrace
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from tracebee.inferior.burst import Burst, Door, Hook
+
 __all__ = ["Inferior", "Process", "Thread"]
 
 _BURST = 0.005
 """Seconds for which a pump goes on while stops follow each other."""
+
+_CALM = 16
+"""Stops, and one for every four threads, that are handled before the loop in machine code is tried again."""
 
 _ORPHAN = 0.1
 """Seconds until a new thread is followed though nobody has told who started it."""
@@ -113,6 +118,10 @@ class Inferior:
         self._injector = Injector(self._waiting)
         self._breakpoints = Breakpoints(self._processes, self._injector.call)
         self._passages = Passages()
+        self.stops = 0  # that were handled one by one
+        self._burst: Burst | None = None
+        self._calm_at = 0
+        self._stops_before = -1
 
     @property
     def alive(self) -> bool:
@@ -236,7 +245,9 @@ class Inferior:
         waiter = self._waiter
         word = ptrace.status_word
         while tid > 0:
-            if len(self.threads) < 3:
+            if self._burst is not None and self.stops >= self._calm_at:
+                self._handle_quickly(self._burst, tid, word[0])
+            elif len(self.threads) < 3:
                 self._handle(tid, word[0])
                 if self._waiting:
                     self._handle_waiting()
@@ -252,6 +263,38 @@ class Inferior:
                 return
             tid = waiter.next()
 
+    def quicken(self, door: Door, hook: Hook) -> None:
+        """Handle plain system call stops in machine code from now on: `hook` is told of them, not `events`.
+
+        Raises NotSupportedError if there is no compiler.
+        """
+        from tracebee.inferior.burst import Burst
+
+        self._burst = Burst(door, hook, self._enter, self._exit, self._inner, self._native)
+
+    def _handle_quickly(self, burst: Burst, tid: int, word: int) -> None:
+        """Let machine code handle a stop, and more until one is not plain or there is something else to do."""
+        from tracebee.inferior.burst import FAILED, OTHER
+
+        threads = self.threads
+        if self.stops != self._stops_before:
+            burst.is_stale = True
+        why = burst.run(threads.values(), (tid, word), time.monotonic() + _BURST)
+        self._waiting += burst.rest
+        self._stops_before = self.stops
+        failed = threads.get(burst.failed) if why == FAILED else None
+        if failed is not None:
+            failed.is_stopped = True
+        try:
+            burst.hook.end(burst.error)
+        finally:
+            if failed is not None:
+                self._resume(failed)
+        if why == OTHER:
+            self._calm_at = self.stops + _CALM + len(threads) // 4
+        if self._waiting:
+            self._handle_waiting()
+
     def _handle_waiting(self) -> None:
         batch = self._waiting
         while batch:
@@ -266,6 +309,7 @@ class Inferior:
 
     def _handle(self, tid: int, word: int) -> None:
         """Handle what wait4(2) has told."""
+        self.stops += 1
         thread = self.threads.get(tid)
         if thread is None:
             self._meet_stranger(tid, word)
@@ -466,6 +510,8 @@ class Inferior:
         self._resume(thread)
 
     def _interrupt(self, thread: Thread) -> None:
+        if self._burst is not None:
+            self._burst.is_stale = True
         thread.is_interrupted = True
         ptrace.ptrace(ptrace.INTERRUPT, thread.tid, 0, 0)
 
@@ -713,6 +759,7 @@ class Inferior:
         their calls pass.
         """
         self._events = NoEvents()
+        self._burst = None
         self._enter = self._exit = frozenset()
         self._signals = self._libraries = self._every_abi = False
         self._inner.discard(self._mmap)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import ctypes
 from typing import TYPE_CHECKING
 
+from tracebee.errors import InternalError, NotSupportedError
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -61,6 +63,46 @@ class Door:
 
     def __init__(self) -> None:
         self._kept: list[object] = []
+        self._libc: ctypes.CDLL | None = None
+
+    def compile(self, text: str) -> Callable[[str], int]:
+        """Machine code of a module in LLVM's text; what comes gives the address of a function by its name.
+
+        Raises NotSupportedError if llvmlite is not there.
+        """
+        try:
+            from llvmlite import binding
+        except ImportError as error:
+            raise NotSupportedError(
+                "the native path without llvmlite", hint="pip install tracebee[jit]"
+            ) from error
+        binding.initialize_native_target()
+        binding.initialize_native_asmprinter()
+        target = binding.Target.from_default_triple()
+        machine = target.create_target_machine(
+            cpu=binding.get_host_cpu_name(),
+            features=binding.get_host_cpu_features().flatten(),
+            opt=2,
+            jit=True,
+        )
+        try:
+            module = binding.parse_assembly(text)
+        except RuntimeError as error:
+            raise InternalError(f"LLVM does not take what was made of a program: {error}") from error
+        options = binding.create_pipeline_tuning_options(speed_level=2)
+        builder = binding.create_pass_builder(machine, options)
+        builder.getModulePassManager().run(module, builder)
+        executor = binding.create_mcjit_compiler(module, machine)
+        executor.finalize_object()
+        self._kept += [executor, machine]
+        address_of: Callable[[str], int] = executor.get_function_address
+        return address_of
+
+    def symbol(self, name: str) -> int:
+        """The address of a function of the C library."""
+        if self._libc is None:
+            self._libc = ctypes.CDLL(None)
+        return ctypes.cast(self._libc[name], ctypes.c_void_p).value or 0
 
     def pin(self, data: bytes | bytearray | memoryview) -> Pin:
         return Pin(data)

@@ -98,6 +98,8 @@ class EngineMap:
         self.value_bytes = self.slot * self.cpus
         self.writable = not spec.flags & BPF_F_RDONLY_PROG
         self.is_frozen = False
+        # Told of each key whose value is not at the address any more that programs have got.
+        self.moved: Callable[[bytes], None] | None = None
         self.check()
         shared.by_handle[self.handle] = self
 

@@ -54,6 +54,8 @@ class HashMap(EngineMap):
                 return 0
             # Who holds the old value's address goes on to see the old value.
             self.shared.retired.append(self.addresses.pop(key))
+            if self.moved is not None:
+                self.moved(key)
         elif len(self.values) >= self.max_entries:
             return -errno.E2BIG
         self.values[key] = bytearray(value)
@@ -65,6 +67,8 @@ class HashMap(EngineMap):
         address = self.addresses.pop(key, 0)
         if address:
             self.shared.retired.append(address)
+            if self.moved is not None:
+                self.moved(key)
         return 0
 
     def for_each(self, visit: Callable[[int, int], int]) -> int:
@@ -202,6 +206,8 @@ class PerCpuHashMap(EngineMap):
             address = addresses.pop(key, 0)
             if address:
                 self.shared.retired.append(address)
+                if self.moved is not None:
+                    self.moved(key)
         return 0
 
     def for_each(self, visit: Callable[[int, int], int]) -> int:

@@ -112,6 +112,13 @@ class RingMap(EngineMap):
         del self.shared.records[address]
         self.memory.drop(address)
 
+    def hold(self, address: int, at: int) -> None:
+        """Somebody else writes the record at `at`, which must not move until let_go()."""
+        self._open[address] = at
+
+    def let_go(self, address: int) -> None:
+        self._open.pop(address, None)
+
     def output(self, data: bytes, flags: int) -> int:
         """Add a whole record; 0 or minus an errno."""
         if flags & ~(BPF_RB_NO_WAKEUP | BPF_RB_FORCE_WAKEUP):

@@ -14,7 +14,7 @@ import time
 from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from tracebee.errors import AttachError, EngineFault, TracebeeError
+from tracebee.errors import AttachError, EngineFault, NotSupportedError, TracebeeError
 from tracebee.language.typetable import TypeTable
 from tracebee.session.user import records, wire
 from tracebee.session.user.tasks import ShadowTasks
@@ -24,6 +24,7 @@ from tracebee.spec.objects import PerfEvent, Tracepoint, Uprobe
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from tracebee.engine.machine import EngineProgram
     from tracebee.inferior.control import Inferior, Thread
     from tracebee.session.user.engine import EngineBackend
     from tracebee.session.user.machine import UserMachine
@@ -40,13 +41,18 @@ BACKLOG = 1 << 20
 """Bytes that may wait for the session before the targets have to."""
 
 
+HURRY = 4000
+"""Stops after which machine code is made for the rest of them; TRACEBEE_HURRY has another number, or 0 for never."""
+
+
 class Attached:
     """A program at a place."""
 
-    __slots__ = ("cookie", "run")
+    __slots__ = ("cookie", "program", "run")
 
-    def __init__(self, run: Run, cookie: int) -> None:
-        self.run = run
+    def __init__(self, program: EngineProgram, cookie: int) -> None:
+        self.program = program
+        self.run: Run = program.run
         self.cookie = cookie
 
 
@@ -74,6 +80,11 @@ class Places:
         self.uprobes: dict[int, tuple[Attached, Uprobe]] = {}
         self.timers: list[Timer] = []
 
+    def calls(self) -> list[Attached]:
+        """What is attached to system calls."""
+        rows = [*self.enter.values(), *self.exit.values(), self.every_enter, self.every_exit]
+        return [one for row in rows for one in row]
+
     def clear(self) -> None:
         """Forget everything: no program runs from now on."""
         self.__init__()  # type: ignore[misc]
@@ -100,11 +111,13 @@ class TracerProcess:
         self.inferior: Inferior | None = None
         self.is_lost = False
         self.traces_session = False
+        self.filtered = False
         self.tells_tasks = False
         self.told: set[tuple[int, int, int]] = set()
         self._due: list[tuple[int, int, Timer]] = []
         self._count = 0
         self._make = backend
+        self._hurry_after = int(os.environ.get("TRACEBEE_HURRY", HURRY))
 
     # --- life
 
@@ -170,6 +183,8 @@ class TracerProcess:
         timeout = self._until_due()
         self._flush_records()
         self.outbox.flush()
+        if self._hurry_after and self.inferior is not None and self.inferior.stops >= self._hurry_after:
+            self._hurry()
         if self.inferior is not None and self.inferior.threads:
             self.inferior.pump(min(timeout, 0.02) if self.outbox else timeout)
         else:
@@ -177,6 +192,21 @@ class TracerProcess:
         if not self.inbox.fill(wait=False) or self.outbox.is_broken:
             self.is_lost = True
         self._serve_requests()
+
+    def _hurry(self) -> None:
+        """There are many stops: handle plain ones by machine code, if there is a compiler."""
+        self._hurry_after = 0
+        inferior = self.inferior
+        if inferior is None or not self.filtered or not self.places.calls():
+            return
+        from tracebee.session.user.burst import ProgramHook
+        from tracebee.syscalls.nativecode import Door
+
+        try:
+            door = Door()
+            inferior.quicken(door, ProgramHook(self, door, BATCH))
+        except NotSupportedError:
+            return
 
     def _wait(self, timeout: float) -> None:
         import select
@@ -245,7 +275,7 @@ class TracerProcess:
 
     def on_attach(self, position: int) -> None:
         probe = self.engine.spec.probes[position]
-        attached = Attached(self.engine.programs[probe.program].run, probe.cookie)
+        attached = Attached(self.engine.machine.programs[probe.program], probe.cookie)
         place = probe.attach
         if isinstance(place, Tracepoint):
             self._attach_tracepoint(place, attached)
@@ -287,6 +317,7 @@ class TracerProcess:
         if not pid:
             return b""
         self.traces_session = pid == self.session_pid
+        self.filtered = filtered
         places = self.places
         every = frozenset(range(1024))
         watch = Watch(
@@ -332,11 +363,11 @@ class TracerProcess:
             try:
                 attached.run(context)
             except EngineFault as fault:
-                self._give_up(fault)
+                self.give_up(fault)
                 return
         self._count += 1
         if not self._count & 63:
-            self._keep_up()
+            self.keep_up()
 
     def syscall_enter(self, thread: Thread) -> None:
         places = self.places
@@ -439,7 +470,7 @@ class TracerProcess:
         """Say something to the person."""
         self._send(wire.pack(wire.NOTICE, text))
 
-    def _give_up(self, fault: EngineFault) -> None:
+    def give_up(self, fault: EngineFault) -> None:
         """A program did what it may not: nothing runs any more, and the session hears why."""
         self.places.clear()
         self._due.clear()
@@ -472,7 +503,7 @@ class TracerProcess:
 
         self.engine.drain(take)
 
-    def _keep_up(self) -> None:
+    def keep_up(self) -> None:
         """Between events that do not end: send what there is, and wait for a session that is behind."""
         self._flush_records()
         if len(self.outbox) >= BATCH:
