@@ -170,7 +170,7 @@ class TracerProcess:
         timeout = self._until_due()
         self._flush_records()
         self.outbox.flush()
-        if self.inferior is not None and self.inferior.threads:
+        if self.inferior is not None and self.inferior.alive:
             self.inferior.pump(min(timeout, 0.02) if self.outbox else timeout)
         else:
             self._wait(timeout)
@@ -197,7 +197,7 @@ class TracerProcess:
         inferior.retreat()
         os.close(self.inbox.fd)
         os.close(self.outbox.fd)
-        while inferior.threads:
+        while inferior.alive:
             inferior.pump(60)
 
     # --- requests
