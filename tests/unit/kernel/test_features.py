@@ -302,7 +302,7 @@ def test_sizes_of_values(kind: str, value: int, slot: int, whole: int) -> None:
 
 
 TO_BE_FOUND = {"FunctionUprobe", "KprobePattern", "SystemCall", "UsdtProbe"}
-"""What ELF objects say of a place: a name, which has to be found on a machine before there is anything to attach to."""
+"""What ELF objects say of a place: a name, to be found on a machine before there is anything to attach to."""
 
 
 def test_every_place_has_a_module() -> None:
