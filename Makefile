@@ -28,14 +28,17 @@ format: .venv/dev.stamp
 	.venv/bin/ruff check --fix
 	.venv/bin/ruff format
 
-# Ratios against bpftrace in the same run, as root; writes benchmarks/results.md.
-bench: .venv/run.stamp
+# Ratios against bpftrace, strace and uBPF in the same run, as root; writes benchmarks/results.md.
+bench: .venv/bench.stamp
 	$(PYTHON) -m benchmarks $(ARGS)
 
 dev: .venv/dev.stamp
 
 .venv/run.stamp: pyproject.toml tools/bootstrap
 	tools/bootstrap run
+
+.venv/bench.stamp: pyproject.toml tools/bootstrap
+	tools/bootstrap bench
 
 .venv/dev.stamp: pyproject.toml tools/bootstrap
 	tools/bootstrap dev

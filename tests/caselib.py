@@ -14,6 +14,7 @@ import shlex
 import shutil
 import signal
 import subprocess
+import sys
 import time
 import tomllib
 from collections.abc import Callable, Mapping
@@ -86,6 +87,10 @@ class CaseError(Exception):
     """A case file that is not as the format says; the message starts with the file's and case's name."""
 
 
+class NoTarget(Exception):
+    """The program that a case is about cannot be compiled here."""
+
+
 @dataclass(frozen=True)
 class Case:
     """One case.  The fields are the keys of the file; an `id` such as ``maps:delete`` names it."""
@@ -130,6 +135,28 @@ class Outcome:
 
 Start = Callable[[list[str], dict[str, str], Path], "subprocess.Popen[bytes]"]
 """Starts tracebee with arguments, an environment and a directory; whatever is used of a Popen will do."""
+
+
+KEPT_ENVIRONMENT = ("PATH", "HOME", "LANG", "USER")
+
+
+def check_here(case: Case, tool: Start, targets: Path, folder: Path) -> None:
+    """Run a case in a process of its own on this machine; AssertionError if it does not pass.
+
+    `targets` is where compiled targets are kept, `folder` an empty one for the case.  Raises NoTarget.
+    """
+    target = None
+    if case.target:
+        try:
+            target = build_target(case.target, targets)
+        except FileNotFoundError as error:
+            raise NoTarget(str(error)) from error
+    # BPFTRACE_ and TRACEBEE_ variables of whoever runs the tests would change what scripts do.
+    env = {name: os.environ[name] for name in KEPT_ENVIRONMENT if name in os.environ}
+    env["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
+    outcome = run_case(case, tool, folder, env, target)
+    problems = failures(case, outcome)
+    assert not problems, report(case, outcome, problems)
 
 
 # --------------------------------------------------------------------- loading

@@ -12,10 +12,9 @@ from tracebee.errors import SyscallError
 from tracebee.kernel.features import Features
 from tracebee.syscalls import bpf
 
-from ..caselib import Case, build_target, command, failures, load_cases, report, run_case
+from ..caselib import Case, NoTarget, check_here, command, load_cases
 
 TOOL = command(sys.executable, "-m", "tracebee")
-KEPT_ENVIRONMENT = ("PATH", "HOME", "LANG", "USER")
 
 
 @pytest.fixture(scope="module")
@@ -48,15 +47,7 @@ def test_case(case: Case, kernel: None, features: Features, targets: Path, tmp_p
     for word, without in PROBED.items():
         if word in case.needs and not features.has(word):
             pytest.skip(f"this kernel has {without}")
-    target = None
-    if case.target:
-        try:
-            target = build_target(case.target, targets)
-        except FileNotFoundError as error:
-            pytest.skip(str(error))
-    # BPFTRACE_ and TRACEBEE_ variables of whoever runs the tests would change what scripts do.
-    env = {name: os.environ[name] for name in KEPT_ENVIRONMENT if name in os.environ}
-    env["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
-    outcome = run_case(case, TOOL, tmp_path, env, target)
-    problems = failures(case, outcome)
-    assert not problems, report(case, outcome, problems)
+    try:
+        check_here(case, TOOL, targets, tmp_path)
+    except NoTarget as error:
+        pytest.skip(str(error))

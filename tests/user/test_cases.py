@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 
 import pytest
 
-from ..caselib import NEEDS, Case, build_target, command, failures, load_cases, report, run_case
+from ..caselib import NEEDS, Case, NoTarget, check_here, command, load_cases
 
 TOOL = command(sys.executable, "-m", "tracebee", "--backend", "user")
-KEPT_ENVIRONMENT = ("PATH", "HOME", "LANG", "USER")
 
 LACKS = frozenset(
     (
@@ -44,14 +42,7 @@ def test_the_words_are_known() -> None:
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
 def test_case(case: Case, targets: Path, tmp_path: Path) -> None:
-    target = None
-    if case.target:
-        try:
-            target = build_target(case.target, targets)
-        except FileNotFoundError as error:
-            pytest.skip(str(error))
-    env = {name: os.environ[name] for name in KEPT_ENVIRONMENT if name in os.environ}
-    env["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
-    outcome = run_case(case, TOOL, tmp_path, env, target)
-    problems = failures(case, outcome)
-    assert not problems, report(case, outcome, problems)
+    try:
+        check_here(case, TOOL, targets, tmp_path)
+    except NoTarget as error:
+        pytest.skip(str(error))

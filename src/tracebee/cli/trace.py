@@ -198,6 +198,11 @@ def read_source(arguments: Arguments) -> tuple[Source, list[str]]:
                 data = file.read()
     except OSError as error:
         raise UsageError(f"failed to open file '{name}': {error.strerror}") from None
+    if data.startswith(b"\x7fELF"):
+        raise UsageError(
+            f"{name} is an ELF object, not a script",
+            "tracebee.testing.load_object() runs the programs of objects with made-up events",
+        )
     return Source.decode(name, data), words
 
 

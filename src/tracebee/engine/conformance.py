@@ -368,12 +368,15 @@ def run_program(
     path: str = "fast",
     maps: tuple[MapSpec, ...] = (),
     native: NativeDoor | None = None,
+    world: World | None = None,
 ) -> Callable[[], int]:
-    """Make a machine with the program; what comes runs it and gives r0.  Raises EngineFault."""
+    """Make a machine with the program; what comes runs it and gives r0.  Raises EngineFault.
+
+    The tests of the suite ask nothing of the `world`.
+    """
     spec = ObjectSpec((ProgramSpec("test", "RAW_TRACEPOINT", insns),), maps, (), Schema())
-    nobody = cast("World", None)
     helpers = {UNWIND: lambda r1, r2, r3, r4, r5: r1}
-    machine = Machine(spec, nobody, path=path, budget=BUDGET, helpers=helpers, native=native)
+    machine = Machine(spec, cast("World", world), path=path, budget=BUDGET, helpers=helpers, native=native)
     program = machine.programs["test"]
     return lambda: program.run(bytearray(memory))
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+from tracebee.spec.objects import GLOBALS_MAP, Globals
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
@@ -56,6 +58,24 @@ class TaskLog(Protocol):
     def lost(self) -> int: ...
 
     def drain(self) -> list[Forked | Executed | Mapped]: ...
+
+
+class GlobalState:
+    """A script's run-time state (tracebee.spec.objects.Globals) for a backend that has its map at hand."""
+
+    maps: Mapping[str, BackendMap]
+
+    def global_value(self, offset: int, size: int) -> int:
+        """A number of the state."""
+        data = self.maps[GLOBALS_MAP].get(bytes(4)) or bytes(Globals.SIZE)
+        return int.from_bytes(data[offset : offset + size], "little")
+
+    def set_global(self, offset: int, size: int, value: int) -> None:
+        """Set a number of the state."""
+        table = self.maps[GLOBALS_MAP]
+        data = bytearray(table.get(bytes(4)) or bytes(Globals.SIZE))
+        data[offset : offset + size] = value.to_bytes(size, "little")
+        table.put(bytes(4), bytes(data))
 
 
 class Backend(Protocol):

@@ -20,7 +20,8 @@ from tracebee.kernel.maps import KernelMap
 from tracebee.kernel.memlock import raise_memlock
 from tracebee.kernel.programs import Program, load_program
 from tracebee.kernel.ring import Ring, default_bytes, valid_bytes
-from tracebee.spec.objects import GLOBALS_MAP, Globals, Iterator, RunOnce
+from tracebee.session.backend import GlobalState
+from tracebee.spec.objects import Iterator, RunOnce
 from tracebee.syscalls import bpf
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from tracebee.spec.objects import Attach, MapSpec, ObjectSpec, ProbeSpec, ProgramSpec
 
 
-class KernelBackend:
+class KernelBackend(GlobalState):
     """An object loaded into the running kernel."""
 
     def __init__(
@@ -231,16 +232,6 @@ class KernelBackend:
 
     def event_fd(self) -> int:
         return -1 if self.ring is None else self.ring.fd
-
-    def global_value(self, offset: int, size: int) -> int:
-        data = self.maps[GLOBALS_MAP].get(bytes(4)) or bytes(Globals.SIZE)
-        return int.from_bytes(data[offset : offset + size], "little")
-
-    def set_global(self, offset: int, size: int, value: int) -> None:
-        table = self.maps[GLOBALS_MAP]
-        data = bytearray(table.get(bytes(4)) or bytes(Globals.SIZE))
-        data[offset : offset + size] = value.to_bytes(size, "little")
-        table.put(bytes(4), bytes(data))
 
     def missed(self) -> dict[str, int]:
         """Runs skipped because the program was already running on that CPU (recursion_misses, Linux 5.12)."""

@@ -197,6 +197,13 @@ def test_a_file_that_is_not_utf8(data: bytes, place: str) -> None:
         Source.decode("tool.bt", data)
 
 
+def test_an_object_is_no_script(tmp_path: Path) -> None:
+    path = tmp_path / "probe.bpf.o"
+    path.write_bytes(b"\x7fELF\x02\x01\x01\xff")
+    with pytest.raises(UsageError, match=r"probe\.bpf\.o is an ELF object, not a script"):
+        read_source(arguments(str(path)))
+
+
 def test_targets() -> None:
     check_targets(arguments("-p", str(os.getpid())))
     check_targets(arguments("-c", "/bin/true"))

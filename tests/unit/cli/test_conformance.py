@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import io
-from typing import TYPE_CHECKING
+import sys
+from pathlib import Path
 
 import pytest
 
 from tracebee.cli.main import main
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 GOOD = "-- asm\nmov %r0, 7\nexit\n-- result\n7\n"
 WRONG = "-- asm\nmov %r0, 7\nexit\n-- result\n8\n"
@@ -80,6 +78,16 @@ def test_the_plugin(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixtu
     assert capsys.readouterr().out == "807060504030201\n"
 
 
+def test_the_plugin_takes_objects(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The first program of this one files the name of a file to be opened, and gives 0."""
+    data = (Path(__file__).parents[3] / "examples" / "my_probe.bpf.o").read_bytes()
+    monkeypatch.setattr(sys, "stdin", io.StringIO(data.hex(" ")))
+    assert main(["conformance-plugin", bytes(64).hex(), "--elf"]) == 0
+    assert capsys.readouterr().out == "0\n"
+
+
 @pytest.mark.parametrize(
     ("program", "arguments", "reason"),
     [
@@ -88,6 +96,7 @@ def test_the_plugin(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixtu
         ("95 00", [], "ends inside an instruction"),
         ("ff 00 00 00 00 00 00 00", [], "opcode 0xff"),
         (PROGRAM, ["00", "--elf"], "ELF"),
+        ("7f 45 4c 46 02 01 01 00", ["--elf"], "ELF"),
         (PROGRAM, ["00", "11"], "more than the memory"),
         (PROGRAM, ["--shout"], "--shout"),
     ],

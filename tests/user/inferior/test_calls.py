@@ -244,22 +244,30 @@ def test_signals_are_what_they_were(tmp_path: Path) -> None:
 STOPS = """
 #include <signal.h>
 #include <stdio.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include <pthread.h>
-static void *spin(void *x) { for (;;) { getppid(); usleep(100); } }
+static volatile long *count;
+static void *spin(void *x) { for (;;) { getppid(); count[(long)x]++; usleep(100); } }
 int main(void) {
-    int status, pid = fork();
+    int status;
+    count = mmap(0, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    int pid = fork();
     if (pid == 0) {
         pthread_t thread;
         pthread_create(&thread, 0, spin, 0);
-        for (int i = 0; ; i++) { getppid(); usleep(100); }
+        spin((void *)1);
     }
     for (int i = 0; i < 3; i++) {
         usleep(5000);
         kill(pid, i == 1 ? SIGTSTP : SIGSTOP);
         waitpid(pid, &status, WUNTRACED);
         printf("stopped %d %d\\n", WIFSTOPPED(status), WSTOPSIG(status));
+        usleep(1000);
+        long seen = count[0] + count[1];
+        usleep(20000);
+        printf("moved %d\\n", seen != count[0] + count[1]);
         kill(pid, SIGCONT);
         waitpid(pid, &status, WCONTINUED);
         printf("continued %d\\n", WIFCONTINUED(status));

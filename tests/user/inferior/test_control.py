@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 @pytest.fixture
 def sleeper() -> Iterator[int]:
     pid = os.posix_spawn("/bin/sleep", ["sleep", "60"], {})
+    while Path(f"/proc/{pid}/comm").read_text() != "sleep\n":
+        time.sleep(0.001)  # so that its start is no event
     yield pid
     try:
         os.kill(pid, signal.SIGKILL)

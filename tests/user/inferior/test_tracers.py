@@ -54,7 +54,7 @@ static int child(void) {
     return sum;
 }
 int main(int argc, char **argv) {
-    int status, stops = 0, traces_me = argc > 1;
+    int status, stops = 0, traps = 0, traces_me = argc > 1;
     f(2);
     int ends[2]; char byte; pipe(ends);
     pid_t pid = fork();
@@ -74,9 +74,11 @@ int main(int argc, char **argv) {
         struct user_regs_struct regs;
         ptrace(PTRACE_GETREGS, pid, 0, &regs);
         stops += (long)regs.orig_rax == SYS_getppid;
+        siginfo_t info;
+        if (ptrace(PTRACE_GETSIGINFO, pid, 0, &info) == 0) traps += info.si_signo == SIGTRAP && info.si_code == 0x80;
         ptrace(PTRACE_SYSCALL, pid, 0, number);
     }
-    printf("stops %d status %d\\n", stops, WEXITSTATUS(status));
+    printf("stops %d traps %d status %d\\n", stops, traps, WEXITSTATUS(status));
     fflush(stdout);
     return getppid() > 0 ? 7 : 8;
 }
@@ -88,7 +90,7 @@ int main(int argc, char **argv) {
 def test_a_target_that_traces(tmp_path: Path, options: list[str]) -> None:
     program = compile_c(tmp_path, TRACER)
     untraced = plain([program, *options])
-    assert untraced.output.splitlines()[-1] == b"cgstops 10 status 7"
+    assert untraced.output.splitlines()[-1] == b"cgstops 10 traps 0 status 7"
     watch = Watch(enter=calls("getppid", "write", "read"), exit=calls("getppid"), every_abi=True)
     run = trace([program, *options], watch, prepare=put(program, "f"))
     assert (run.output, run.status) == (untraced.output, untraced.status)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from tracebee.engine.machine import Machine
 from tracebee.errors import AttachError, InternalError
 from tracebee.kernel.ring import default_bytes, valid_bytes
-from tracebee.spec.objects import GLOBALS_MAP, Globals, MapSpec, RunOnce
+from tracebee.session.backend import GlobalState
+from tracebee.spec.objects import MapSpec, RunOnce
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -25,7 +26,7 @@ NO_CONTEXT = bytes(8)
 """What programs get that run without an event, as by BPF_PROG_TEST_RUN."""
 
 
-class EngineBackend:
+class EngineBackend(GlobalState):
     """A loaded object whose programs run in this process, when somebody calls them.
 
     What is attached is in `attached`, in order; whoever has the events runs the programs.
@@ -38,11 +39,8 @@ class EngineBackend:
         self.spec = _with_ring(spec, ring_pages)
         self.world = world
         self.machine = Machine(self.spec, world, path=path)
+        self.maps: Mapping[str, EngineMap] = self.machine.maps
         self.attached: list[ProbeSpec] = []
-
-    @property
-    def maps(self) -> Mapping[str, EngineMap]:
-        return self.machine.maps
 
     @property
     def programs(self) -> Mapping[str, EngineProgram]:
@@ -94,16 +92,6 @@ class EngineBackend:
 
     def event_fd(self) -> int:
         return -1
-
-    def global_value(self, offset: int, size: int) -> int:
-        data = self.maps[GLOBALS_MAP].get(bytes(4)) or bytes(Globals.SIZE)
-        return int.from_bytes(data[offset : offset + size], "little")
-
-    def set_global(self, offset: int, size: int, value: int) -> None:
-        table = self.maps[GLOBALS_MAP]
-        data = bytearray(table.get(bytes(4)) or bytes(Globals.SIZE))
-        data[offset : offset + size] = value.to_bytes(size, "little")
-        table.put(bytes(4), bytes(data))
 
     def missed(self) -> dict[str, int]:
         """None: one program runs at a time."""

@@ -185,7 +185,7 @@ class TracerProcess:
         self.outbox.flush()
         if self._hurry_after and self.inferior is not None and self.inferior.stops >= self._hurry_after:
             self._hurry()
-        if self.inferior is not None and self.inferior.threads:
+        if self.inferior is not None and self.inferior.alive:
             self.inferior.pump(min(timeout, 0.02) if self.outbox else timeout)
         else:
             self._wait(timeout)
@@ -227,7 +227,7 @@ class TracerProcess:
         inferior.retreat()
         os.close(self.inbox.fd)
         os.close(self.outbox.fd)
-        while inferior.threads:
+        while inferior.alive:
             inferior.pump(60)
 
     # --- requests
