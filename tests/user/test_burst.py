@@ -307,3 +307,20 @@ def test_a_session_that_is_killed(program: Path, tmp_path: Path) -> None:
     while not mark.exists() and time.monotonic() < end:
         time.sleep(0.02)
     assert mark.read_text() == "well"
+
+
+@needs_gcc
+def test_without_a_compiler_all_goes_on(program: Path, tmp_path: Path) -> None:
+    (tmp_path / "llvmlite.py").write_text("raise ImportError('not here')")
+    script = "tracepoint:syscalls:sys_enter_close /args.fd >= 1000/ { @ = count(); }"
+    done = subprocess.run(
+        [sys.executable, "-m", "tracebee", "--backend", "user", "-e", script, "-c", f"{program} plain"],
+        env=environment(EARLY) | {"PYTHONPATH": os.pathsep.join([str(tmp_path), *filter(None, sys.path)])},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "@: 5000" in done.stdout
+    assert "llvm" not in done.stderr

@@ -21,6 +21,7 @@ from tracebee.engine.maps.ring import BUSY, DISCARDED, HEADER, RingMap
 from tracebee.engine.memory import MASK32
 from tracebee.engine.native import NativeEngine, NativeFunction, NativeModule
 from tracebee.engine.runtime import MASK64, UNIT
+from tracebee.errors import NotSupportedError
 from tracebee.insn import opcodes as op
 
 if TYPE_CHECKING:
@@ -85,9 +86,20 @@ class Embedded(NativeEngine):
     # --- a burst of runs
 
     def translate(self, programs: Sequence[Linked], more: str) -> Callable[[str], int]:
-        """Compile programs with `more` text, which can use @run; addresses of functions by name."""
+        """Compile programs with `more` text, which can use @run; addresses of functions by name.
+
+        Raises NotSupportedError if there is no compiler, or it would take it seconds.  Then, too, `close` it.
+        """
+        if not native.are_short([one.code for one in programs]):
+            raise NotSupportedError("machine code of programs that are so long")
         self.programs = programs
         return self.door.compile(NativeModule(programs, self).text() + more)
+
+    def close(self) -> None:
+        super().close()
+        for table in self.runtime.maps.values():
+            table.moved = None
+        self.runtime.memory.drop(self.scratch)
 
     def begin(self) -> None:
         """Runs by machine code follow."""
@@ -116,7 +128,8 @@ class Embedded(NativeEngine):
         return self._get(_COOKIE)
 
     def stopped(self, kind: int) -> BaseException:
-        """Why a run was stopped, by what @run has given."""
+        """Why the last run was stopped, by what @run has given; to be asked before `end`."""
+        self._show_context()
         self._put(native.KIND, native.RUNNING)
         return self._stop(kind)
 
@@ -141,8 +154,7 @@ class Embedded(NativeEngine):
             runtime.tail_calls = 0
             runtime.remaining = runtime.budget
             runtime.units = repeat(None, runtime.budget // UNIT + 1)
-            length = native.ENTRY.unpack_from(self.table, (self._context_number & 0xFF_FFFF) * 32)[2]
-            runtime.memory.readable[self._context_number] = memoryview(self.context)[:length]
+            self._show_context()
             self.attending()
         ring = self.ring
         if ring is not None:
@@ -157,6 +169,11 @@ class Embedded(NativeEngine):
             ring.let_go(self.scratch)
             self._put(_RING_START, ring.start)
             self._put(_RING_END, ring.end)
+
+    def _show_context(self) -> None:
+        """Let Python see the context of the run."""
+        length = native.ENTRY.unpack_from(self.table, (self._context_number & 0xFF_FFFF) * 32)[2]
+        self.runtime.memory.readable[self._context_number] = memoryview(self.context)[:length]
 
     def _settle(self) -> int:
         """A run in which Python was called is over."""

@@ -104,13 +104,20 @@ def compiled(programs: Sequence[Linked], runtime: Runtime, door: NativeDoor) -> 
 
 
 def _is_short(code: Code) -> bool:
-    """Whether all functions together are; they may share code, which is compiled once for each of them."""
-    calls = sum([insn.code in (CALL, CALLX) for insn in code.insns]) + len(code.functions)
-    if len(code.insns) > LONGEST or calls > MOST_CALLS:
+    """Whether all functions together are."""
+    return are_short([code])
+
+
+def are_short(codes: Sequence[Code]) -> bool:
+    """Whether programs together are short; functions may share code, which is compiled once for each of them."""
+    insns = sum([len(code.insns) for code in codes])
+    calls = sum([insn.code in (CALL, CALLX) for code in codes for insn in code.insns])
+    if insns > LONGEST or calls + sum([len(code.functions) for code in codes]) > MOST_CALLS:
         return False
     length = 0
-    for entry in code.functions:
-        length += sum([block.last - block.first + 1 for block in flow_of(code, entry, 1).blocks])
+    for code in codes:
+        for entry in code.functions:
+            length += sum([block.last - block.first + 1 for block in flow_of(code, entry, 1).blocks])
     return length <= LONGEST
 
 
@@ -148,6 +155,14 @@ class NativeEngine:
             number = frame - STACK_BYTES >> 32
             self._put(STACKS + 8 * depth, self._pins[number].address)
             self._put(FRAMES + 8 * depth, frame)
+
+    def close(self) -> None:
+        """Let go of the machine, whose programs go on in Python as if nothing had been."""
+        self.runtime.beginning = None
+        self.runtime.memory.watcher = None
+        for pin in self._pins.values():
+            pin.release()
+        self._pins.clear()
 
     # --- memory
 

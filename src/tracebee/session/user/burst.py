@@ -12,7 +12,7 @@ import struct
 from typing import TYPE_CHECKING
 
 from tracebee.engine.embedded import CALLER, COOKIE, CURRENT, RING_END, RING_START, Embedded
-from tracebee.errors import EngineFault
+from tracebee.errors import EngineFault, TracebeeError
 from tracebee.inferior import burst
 
 if TYPE_CHECKING:
@@ -31,7 +31,10 @@ class ProgramHook:
     """The hook of a tracer process (tracebee.inferior.burst.Hook)."""
 
     def __init__(self, tracer: TracerProcess, door: Door, backlog: int) -> None:
-        """Compile what is attached.  `backlog` is how many bytes of records may wait in the ring."""
+        """Compile what is attached.  `backlog` is how many bytes of records may wait in the ring.
+
+        Raises NotSupportedError if there is no compiler, or too much for it; all is as before then.
+        """
         self._tracer = tracer
         machine = tracer.engine.machine
         self._machine = machine
@@ -63,7 +66,11 @@ class ProgramHook:
             exit_bytes=_EXIT_BYTES,
             pause=burst.PAUSE,
         )
-        address_of = embedded.translate(linked, text)
+        try:
+            address_of = embedded.translate(linked, text)
+        except TracebeeError:
+            embedded.close()
+            raise
         codes = {program: address_of(f"f{at}_0") for at, program in enumerate(used)}
         entries = bytearray()
         for base, some, every in ((0, places.enter, places.every_enter), (1, places.exit, places.every_exit)):
@@ -87,12 +94,16 @@ class ProgramHook:
 
     def end(self, error: int) -> None:
         embedded = self._embedded
-        embedded.end()
+        fault: BaseException | None = None
         if error > burst.PAUSE:
-            fault = self._machine.explain(embedded.stopped(error - burst.PAUSE))  # type: ignore[arg-type]
-            if not isinstance(fault, EngineFault):
-                raise fault
+            fault = embedded.stopped(error - burst.PAUSE)
+            if isinstance(fault, Exception):
+                fault = self._machine.explain(fault)
+        embedded.end()
+        if isinstance(fault, EngineFault):
             self._tracer.give_up(fault)
+        elif fault is not None:
+            raise fault
         elif error:
             self._tracer.keep_up()
 

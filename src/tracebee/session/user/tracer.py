@@ -41,7 +41,7 @@ BACKLOG = 1 << 20
 """Bytes that may wait for the session before the targets have to."""
 
 
-HURRY = 4000
+HURRY = 10_000
 """Stops after which machine code is made for the rest of them; TRACEBEE_HURRY has another number, or 0 for never."""
 
 
@@ -206,7 +206,7 @@ class TracerProcess:
             door = Door()
             inferior.quicken(door, ProgramHook(self, door, BATCH))
         except NotSupportedError:
-            return
+            return  # as it was, only slower
 
     def _wait(self, timeout: float) -> None:
         import select
