@@ -20,10 +20,18 @@ USAGE = """\
 tracebee conformance-plugin: run a program as the suite bpf_conformance asks its plugins to.
 
 USAGE:
-    tracebee conformance-plugin [MEMORY] [--path PATH] [--elf]
+    tracebee conformance-plugin [MEMORY] [--path PATH] [--elf] [--program HEX] [--debug]
 
 The program is read from standard input, in hex; MEMORY, in hex too, is what r1 points to, and r2 is its size.
-R0 is printed in hex.  With --elf the input is an ELF object, whose first program is run.
+R0 is printed in hex.  With --elf the input is an ELF object, whose first program is run; where there is none,
+the first function in .text is, for that is where the suite puts its programs.
+
+OPTIONS:
+    --path PATH      fast (translated to Python; the default), reference (interpreted), native (machine code)
+    --elf            the program is an ELF object
+    --program HEX    the program, instead of standard input
+    --debug          nothing: reasons are always told, on standard error
+    -h, --help       print this help
 
 EXIT STATUS:
     0 if the program has run to its end, else 1
@@ -33,18 +41,16 @@ EXIT STATUS:
 def run(arguments: Sequence[str]) -> int:
     """Be the plugin for one program."""
     try:
-        options, words = gnu_getopt(list(arguments), "h", ["help", "path=", "elf"])
+        options, words = gnu_getopt(list(arguments), "h", ["help", "path=", "elf", "program=", "debug"])
     except GetoptError as error:
         raise UsageError(str(error), "see tracebee conformance-plugin --help") from error
-    path, is_object = "fast", False
-    for name, value in options:
-        if name in ("-h", "--help"):
-            print(USAGE, end="")
-            return 0
-        if name == "--elf":
-            is_object = True
-        else:
-            path = value
+    told = dict(options)
+    if "-h" in told or "--help" in told:
+        print(USAGE, end="")
+        return 0
+    path = told.get("--path", "fast")
+    # Runners pass an empty word where there are no options, and between options that two blanks separate.
+    words = [word for word in words if word.strip()]
     if len(words) > 1:
         raise UsageError(f"more than the memory is given: {words[1]}")
     from tracebee.cli.conformance import door
@@ -52,7 +58,8 @@ def run(arguments: Sequence[str]) -> int:
     from tracebee.session.testing.world import World
 
     memory = hex_bytes(words[0]) if words else b""
-    insns, maps = program_of(hex_bytes(sys.stdin.read()), is_object)
+    code = told["--program"] if "--program" in told else sys.stdin.read()
+    insns, maps = program_of(hex_bytes(code), "--elf" in told)
     program = run_program(insns, memory, path=path, maps=maps, native=door(path), world=World())
     print(f"{program():x}")
     return 0
@@ -64,9 +71,16 @@ def program_of(data: bytes, is_object: bool) -> tuple[tuple[Insn, ...], tuple[Ma
         from tracebee.insn.codec import decode
 
         return tuple(decode(data, byteorder="little")), ()
-    from tracebee.object import read_object
+    from tracebee.object.link import Linker, functions_of
+    from tracebee.object.reader import TEXT, ObjectFile
 
-    spec = read_object(data, "standard input")
-    if not spec.programs:
+    file = ObjectFile(data, "standard input")
+    spec = file.spec()
+    if spec.programs:
+        return spec.programs[0].insns, spec.maps
+    section = file.elf.by_name.get(TEXT)
+    functions = functions_of(file.elf, section) if section is not None else []
+    if not functions:
         raise UsageError("there is no program in the object")
-    return spec.programs[0].insns, spec.maps
+    linker = Linker(file.elf, file.btf, file.ext, file.maps, file.data, {}, None)
+    return linker.link(functions[0]).insns, spec.maps

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import io
+import struct
 import sys
 from pathlib import Path
 
 import pytest
 
 from tracebee.cli.main import main
+from tracebee.engine.conformance import assembled
+from tracebee.insn.codec import encode
 
 GOOD = "-- asm\nmov %r0, 7\nexit\n-- result\n7\n"
 WRONG = "-- asm\nmov %r0, 7\nexit\n-- result\n8\n"
@@ -88,6 +91,64 @@ def test_the_plugin_takes_objects(
     assert capsys.readouterr().out == "0\n"
 
 
+def elf_of(program: bytes, section: str = ".text", function: str = "main") -> bytes:
+    """An object with one section of code, and no string table but that of the sections' names."""
+    names = f"\0.shstrtab\0.symtab\0{section}\0{function}\0".encode()
+    at = {name: names.index(name.encode() + b"\0") for name in (".shstrtab", ".symtab", section, function)}
+    symbols = bytes(24) + struct.pack("<IBBHQQ", at[function], 0x12, 0, 3, 0, len(program))
+    bodies = [(names, 3, 0, 0, 0), (symbols, 2, 1, 1, 24), (program, 1, 0, 0, 0)]
+    headers, rest = bytes(64), b""
+    for name, (body, kind, link, info, size) in zip([".shstrtab", ".symtab", section], bodies, strict=True):
+        flags = 0 if kind != 1 else 3 if section == ".data" else 6
+        headers += struct.pack(
+            "<IIQQQQIIQQ", at[name], kind, flags, 0, 64 + len(rest), len(body), link, info, 4, size
+        )
+        rest += body
+    ident = b"\x7fELF\x02\x01\x01".ljust(16, b"\0")
+    start = 64 + len(rest)
+    return (
+        ident + struct.pack("<HHIQQQIHHHHHH", 1, 247, 1, 0, 0, start, 0, 64, 0, 0, 64, 4, 1) + rest + headers
+    )
+
+
+@pytest.mark.parametrize("section", [".text", "xdp"])
+def test_the_plugin_takes_the_objects_of_the_suite(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], section: str
+) -> None:
+    """Its programs lie in .text, as one function, with calls inside of it."""
+    program = assembled(
+        ["ldxb %r1, [%r1+1]", "call local f", "exit", "f:", "mov %r0, %r1", "add %r0, 1", "exit"]
+    )
+    data = elf_of(encode(program, byteorder="little"), section)
+    monkeypatch.setattr(sys, "stdin", io.StringIO(data.hex(" ").replace(" ", "  ") + "  \n"))
+    assert main(["conformance-plugin", "08  29  ", "--elf"]) == 0
+    assert capsys.readouterr().out == "2a\n"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["00 08 01 00 00 00 00 00 00 ", ""],
+        ["", "00 08 01 00 00 00 00 00 00"],
+        ["00 08 01 00 00 00 00 00 00", "--debug"],
+    ],
+)
+def test_words_that_say_nothing_to_the_plugin(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str]
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO(PROGRAM))
+    assert main(["conformance-plugin", *arguments]) == 0
+    assert capsys.readouterr().out == "108\n"
+
+
+def test_a_program_on_the_command_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO("not read"))
+    assert main(["conformance-plugin", "--program", PROGRAM.strip(), "00 07 00 00 00 00 00 00 00"]) == 0
+    assert capsys.readouterr().out == "7\n"
+
+
 @pytest.mark.parametrize(
     ("program", "arguments", "reason"),
     [
@@ -99,6 +160,8 @@ def test_the_plugin_takes_objects(
         ("7f 45 4c 46 02 01 01 00", ["--elf"], "ELF"),
         (PROGRAM, ["00", "11"], "more than the memory"),
         (PROGRAM, ["--shout"], "--shout"),
+        (elf_of(b"").hex(), ["--elf"], "is empty"),
+        (elf_of(bytes(8), ".data").hex(), ["--elf"], "no program"),
     ],
 )
 def test_the_plugin_fails(
