@@ -15,7 +15,7 @@ from pathlib import Path
 from benchmarks.figures import Figure, Report, Target
 from benchmarks.harness import Bench, BenchmarkError, Tool, run
 
-READS = 100_000
+READS = 300_000
 COPY = f"dd if=/dev/zero of=/dev/null bs=1 count={READS}"
 WATCHED = (
     "tracepoint:syscalls:sys_enter_read { @fd[tid] = args.fd; @size[tid] = args.count; } "

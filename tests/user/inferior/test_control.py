@@ -37,10 +37,12 @@ def test_pump_ends_after_its_time(sleeper: int) -> None:
     inferior = Inferior(Watch(), Recorder())
     try:
         inferior.seize(sleeper, filtered=False)
-        began = time.monotonic()
-        inferior.pump(0.05)
+        end, pumps = time.monotonic() + 0.3, 0
+        while time.monotonic() < end:
+            inferior.pump(0.05)
+            pumps += 1
+        assert pumps < 50  # each sleeps, unless something has happened
         inferior.pump(0)
-        assert 0.04 < time.monotonic() - began < 5
         assert inferior.alive
         inferior.retreat()
         assert not inferior.alive

@@ -117,7 +117,7 @@ class TracerProcess:
         self._due: list[tuple[int, int, Timer]] = []
         self._count = 0
         self._make = backend
-        self._hurry_after = int(os.environ.get("TRACEBEE_HURRY", HURRY))
+        self._hurry_after = _number(os.environ.get("TRACEBEE_HURRY", ""), HURRY)
 
     # --- life
 
@@ -525,6 +525,11 @@ def describe(error: TracebeeError) -> tuple[Any, ...]:
     if fields is None:
         return ("InternalError", str(error) if name == "InternalError" else f"{name}: {error}")
     return (name, *(getattr(error, field) for field in fields))
+
+
+def _number(text: str, otherwise: int) -> int:
+    """A number that somebody has set; what is none counts as not set."""
+    return int(text) if text.isdecimal() else otherwise
 
 
 def sample_context(registers: bytes, period: int) -> bytes:
