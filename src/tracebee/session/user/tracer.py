@@ -14,7 +14,7 @@ import time
 from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from tracebee.errors import AttachError, EngineFault, NotSupportedError, TracebeeError
+from tracebee.errors import AttachError, EngineFault, InternalError, NotSupportedError, TracebeeError
 from tracebee.language.typetable import TypeTable
 from tracebee.session.user import records, wire
 from tracebee.session.user.tasks import ShadowTasks
@@ -123,25 +123,27 @@ class TracerProcess:
 
     def serve(self) -> NoReturn:
         """Answer requests and run programs until there is nobody left to do it for."""
-        status = 1
         try:
-            self._become_tracer()
-            self._start()
-            while not self.is_lost:
-                self._turn()
+            try:
+                self._become_tracer()
+                self._start()
+                while not self.is_lost:
+                    self._turn()
+            except BaseException as error:
+                self._tell_failure(error)
             self._outlive()
-            status = 0
-        except BaseException as error:
-            if os.environ.get("TRACEBEE_TRACEBACK"):
-                import traceback
-
-                self.notice(traceback.format_exc())
-            self._send(
-                wire.pack(wire.FAULT, ("InternalError", f"the tracer ended: {type(error).__name__}: {error}"))
-            )
-            self.outbox.flush(wait=True)
         finally:
-            os._exit(status)
+            os._exit(0)
+
+    def _tell_failure(self, error: BaseException) -> None:
+        """A bug of ours: the session hears of it, and the targets must not."""
+        if os.environ.get("TRACEBEE_TRACEBACK"):
+            import traceback
+
+            self.notice("".join(traceback.format_exception(error)))
+        text = f"the tracer has failed: {type(error).__name__}: {error}"
+        self._send(wire.pack(wire.FAULT, ("InternalError", text)))
+        self.outbox.flush(wait=True)
 
     def _become_tracer(self) -> None:
         """Leave what belongs to the session: its terminal, its process group, its files, its signals."""
@@ -205,7 +207,7 @@ class TracerProcess:
         try:
             door = Door()
             inferior.quicken(door, ProgramHook(self, door, BATCH))
-        except NotSupportedError:
+        except (NotSupportedError, InternalError):
             return  # as it was, only slower
 
     def _wait(self, timeout: float) -> None:
@@ -221,12 +223,12 @@ class TracerProcess:
     def _outlive(self) -> None:
         """The session is gone: let the targets be, and wait for the end of those that need a tracer."""
         self.places.clear()
+        os.close(self.inbox.fd)
+        os.close(self.outbox.fd)
         inferior = self.inferior
         if inferior is None:
             return
         inferior.retreat()
-        os.close(self.inbox.fd)
-        os.close(self.outbox.fd)
         while inferior.alive:
             inferior.pump(60)
 

@@ -1,0 +1,38 @@
+"""What becomes of the targets when the tracer process itself goes wrong."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+import tracebee
+from tracebee.errors import InternalError
+from tracebee.session.user.tracer import TracerProcess
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SCRIPT = "tracepoint:syscalls:sys_enter_openat { @[str(args.filename)] = count(); }"
+
+
+def fail(*_: object) -> None:
+    raise RuntimeError("made up")
+
+
+def test_a_bug_in_the_tracer_harms_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The target goes on, its watched calls too; the session says what has happened."""
+    monkeypatch.setattr(TracerProcess, "on_items", fail)
+    out = tmp_path / "out"
+    command = ["sh", "-c", f"sleep 0.3; cat /etc/hostname >/dev/null && echo fine >{out}; exec sleep 30"]
+    tracer = tracebee.load(SCRIPT, command=command, backend="user")
+    with pytest.raises(InternalError, match="the tracer has failed: RuntimeError: made up"):
+        tracer.attach()
+        list(tracer.maps["@"].items())
+    end = time.monotonic() + 20
+    while time.monotonic() < end and not (out.exists() and out.read_text()):
+        time.sleep(0.02)
+    assert out.read_text() == "fine\n"
+    with pytest.raises(InternalError):
+        tracer.close()
