@@ -78,6 +78,7 @@ def measure(bench: Bench) -> Report:
         "start and end.",
         f"The unwatched calls are {CALLS:,} of getppid(2); the tracer's own start and end, measured with a program "
         "that does nothing, are taken off.",
+        "Peak memory is that of the session's process: its tracer process is nobody's child, and not counted.",
     ]
     return Report(figures, notes)
 
