@@ -57,11 +57,31 @@ def explain_refusal(pid: int, error: int) -> TracebeeError:
             "CAP_SYS_PTRACE",
             f"{_SCOPE} is 1: start the command with -c, or let root set it to 0",
         )
+    if _is_open(pid, status):
+        return PermissionRefused(
+            f"ptrace of {target}",
+            "a system that lets its processes use ptrace(2)",
+            "the process is this user's and nothing is hidden: a container's seccomp filter or a security module "
+            "forbids ptrace, such as docker run without --cap-add SYS_PTRACE on an old kernel",
+        )
     return PermissionRefused(
         f"ptrace of {target}, which is set-user-id, has capabilities or hides its memory,",
         "CAP_SYS_PTRACE",
         "only root can trace it; a program started with -c runs without the rights of its file",
     )
+
+
+def _is_open(pid: int, status: dict[str, str]) -> bool:
+    """Whether a process is dumpable, and has no rights that this one lacks: then ptrace has to be allowed.
+
+    What is not dumpable belongs to root below /proc (proc(5)), which tells root nothing.
+    """
+    own = _read_status(os.getpid())
+    extra = int(status.get("CapPrm", "0"), 16) & ~int(own.get("CapEff", "0"), 16)
+    try:
+        return not extra and os.getuid() == os.stat(f"/proc/{pid}").st_uid
+    except OSError:
+        return False
 
 
 def _read_status(pid: int) -> dict[str, str]:
