@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 import tracebee
-from tracebee.errors import InternalError
+from tracebee.engine.machine import EngineProgram
+from tracebee.errors import EngineFault, InternalError
 from tracebee.session.user.tracer import TracerProcess
 
 if TYPE_CHECKING:
@@ -36,3 +37,29 @@ def test_a_bug_in_the_tracer_harms_nobody(tmp_path: Path, monkeypatch: pytest.Mo
     assert out.read_text() == "fine\n"
     with pytest.raises(InternalError):
         tracer.close()
+
+
+def test_a_fault_of_a_program_ends_the_session_and_not_the_target(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The compiler makes no programs that fault, so a run stands for one that does."""
+
+    def fault(*_: object) -> None:
+        raise EngineFault(
+            "read of 8 bytes outside of the program's memory", 7, 0xDEAD, "probe", "@ = count();"
+        )
+
+    monkeypatch.setattr(EngineProgram, "run", fault)
+    out = tmp_path / "out"
+    command = ["sh", "-c", f"cat /etc/hostname >/dev/null && echo fine >{out}; exec sleep 30"]
+    tracer = tracebee.load(SCRIPT, command=command, backend="user")
+    with pytest.raises(EngineFault, match="instruction 7: read of 8 bytes") as raised:
+        tracer.attach()
+        tracer.wait(20)
+    assert raised.value.address == 0xDEAD
+    assert raised.value.hint == "the source there: @ = count();"
+    end = time.monotonic() + 20
+    while time.monotonic() < end and not (out.exists() and out.read_text()):
+        time.sleep(0.02)
+    assert out.read_text() == "fine\n"
+    tracer.close()
