@@ -9,10 +9,35 @@ from typing import TYPE_CHECKING, ClassVar
 from tracebee.engine.maps.base import BPF_ANY, BPF_EXIST, BPF_F_LOCK, BPF_NOEXIST, EngineMap
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from tracebee.engine.maps.base import Shared
     from tracebee.spec.objects import MapSpec
+
+
+def visit_all(
+    table: EngineMap, keys: Iterable[bytes], find: Callable[[bytes], int], visit: Callable[[int, int], int]
+) -> int:
+    """Call `visit` with the addresses of each key and its value, until it gives something else than 0.
+
+    `find` gives the address of a key's value, or 0 for one that has been removed meanwhile.  How many were visited.
+    """
+    memory = table.memory
+    key_data = bytearray(table.key_size)
+    key_address = memory.add(key_data, False, f"a key of {table.spec.name}")
+    count = 0
+    try:
+        for key in list(keys):
+            value = find(key)
+            if not value:
+                continue
+            key_data[:] = key
+            count += 1
+            if visit(key_address, value):
+                break
+    finally:
+        memory.drop(key_address)
+    return count
 
 
 class HashMap(EngineMap):
@@ -72,22 +97,8 @@ class HashMap(EngineMap):
         return 0
 
     def for_each(self, visit: Callable[[int, int], int]) -> int:
-        memory = self.memory
-        key_data = bytearray(self.key_size)
-        key_address = memory.add(key_data, False, f"a key of {self.spec.name}")
-        count = 0
-        try:
-            for key in list(self.values):
-                value = self.addresses.get(key) or self._place(key)
-                if not value:
-                    continue  # removed meanwhile
-                key_data[:] = key
-                count += 1
-                if visit(key_address, value):
-                    break
-        finally:
-            memory.drop(key_address)
-        return count
+        addresses = self.addresses
+        return visit_all(self, self.values, lambda key: addresses.get(key) or self._place(key), visit)
 
     # --- user space
 
@@ -211,23 +222,9 @@ class PerCpuHashMap(EngineMap):
         return 0
 
     def for_each(self, visit: Callable[[int, int], int]) -> int:
-        memory = self.memory
-        key_data = bytearray(self.key_size)
-        key_address = memory.add(key_data, False, f"a key of {self.spec.name}")
-        count = 0
         cpu = self.shared.cpu
-        try:
-            for key in list(self.values):
-                value = self.addresses[cpu].get(key) or self._place(key, cpu)
-                if not value:
-                    continue  # removed meanwhile
-                key_data[:] = key
-                count += 1
-                if visit(key_address, value):
-                    break
-        finally:
-            memory.drop(key_address)
-        return count
+        addresses = self.addresses[cpu]
+        return visit_all(self, self.values, lambda key: addresses.get(key) or self._place(key, cpu), visit)
 
     # --- user space
 
