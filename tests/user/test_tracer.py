@@ -63,3 +63,18 @@ def test_a_fault_of_a_program_ends_the_session_and_not_the_target(
         time.sleep(0.02)
     assert out.read_text() == "fine\n"
     tracer.close()
+
+
+def test_a_timer_whose_program_faults_is_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The session hears of it once, and can be ended in order."""
+
+    def fault(*_: object) -> None:
+        raise EngineFault("it never ends", 1, program="interval")
+
+    monkeypatch.setattr(EngineProgram, "run", fault)
+    tracer = tracebee.load("interval:ms:1 { @ = count(); }", backend="user")
+    with pytest.raises(EngineFault, match="it never ends"):
+        tracer.attach()
+        tracer.wait(20)
+    time.sleep(0.05)  # more ticks, if there were any
+    tracer.close()

@@ -142,7 +142,6 @@ class UserBackend:
         for stream in (sys.stdout, sys.stderr):
             if stream is not None:
                 stream.flush()
-        gc.freeze()  # pages that both have are not written to by a collection
         reader, writer = os.pipe()
         child = os.fork()
         if child == 0:
@@ -153,14 +152,17 @@ class UserBackend:
                     os.write(writer, tracer.to_bytes(4, "little"))
                     os._exit(0)
                 os.close(writer)
+                gc.freeze()  # a collection would write to the pages that both processes have
                 TracerProcess(make, machine, requests, answers, session).serve()
             finally:
                 os._exit(1)
         os.close(writer)
-        gc.unfreeze()
         with os.fdopen(reader, "rb") as pipe:
             number = pipe.read(4)
-        os.waitpid(child, 0)
+        try:
+            os.waitpid(child, 0)
+        except ChildProcessError:
+            pass  # the program that uses us takes note of all its children
         return int.from_bytes(number, "little")
 
     # --- requests

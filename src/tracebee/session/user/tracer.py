@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from tracebee.engine.machine import EngineProgram
     from tracebee.inferior.control import Inferior, Thread
+    from tracebee.inferior.watch import Watch
     from tracebee.session.user.engine import EngineBackend
     from tracebee.session.user.machine import UserMachine
 
@@ -40,6 +41,9 @@ BATCH = 1 << 16
 BACKLOG = 1 << 20
 """Bytes that may wait for the session before the targets have to."""
 
+
+EVERY_CALL = 1024
+"""More than the numbers of system calls go to."""
 
 HURRY = 10_000
 """Stops after which machine code is made for the rest of them; TRACEBEE_HURRY has another number, or 0 for never."""
@@ -115,6 +119,7 @@ class TracerProcess:
         self.tells_tasks = False
         self.told: set[tuple[int, int, int]] = set()
         self._due: list[tuple[int, int, Timer]] = []
+        self._sampling: list[Timer] = []
         self._count = 0
         self._make = backend
         self._hurry_after = _number(os.environ.get("TRACEBEE_HURRY", ""), HURRY)
@@ -143,7 +148,8 @@ class TracerProcess:
             self.notice("".join(traceback.format_exception(error)))
         text = f"the tracer has failed: {type(error).__name__}: {error}"
         self._send(wire.pack(wire.FAULT, ("InternalError", text)))
-        self.outbox.flush(wait=True)
+        # A session that is its own target may be stopped, and read nothing.
+        self.outbox.flush(wait=not self.traces_session)
 
     def _become_tracer(self) -> None:
         """Leave what belongs to the session: its terminal, its process group, its files, its signals."""
@@ -222,7 +228,7 @@ class TracerProcess:
 
     def _outlive(self) -> None:
         """The session is gone: let the targets be, and wait for the end of those that need a tracer."""
-        self.places.clear()
+        self._stop_programs()
         os.close(self.inbox.fd)
         os.close(self.outbox.fd)
         inferior = self.inferior
@@ -310,7 +316,6 @@ class TracerProcess:
     def on_follow(self, pid: int, filtered: bool, tells_tasks: bool) -> bytes:
         """Begin to trace a process, or none if `pid` is 0; what it has to install as its filter."""
         from tracebee.inferior.control import Inferior
-        from tracebee.inferior.watch import Watch
 
         now = time.monotonic_ns()
         for timer in self.places.timers:
@@ -320,19 +325,10 @@ class TracerProcess:
             return b""
         self.traces_session = pid == self.session_pid
         self.filtered = filtered
-        places = self.places
-        every = frozenset(range(1024))
-        watch = Watch(
-            enter=every if places.every_enter else frozenset(places.enter),
-            exit=every if places.every_exit else frozenset(places.exit),
-            every_abi=bool(places.every_enter or places.every_exit),
-            signals=bool(places.signal),
-            libraries=bool(places.uprobes or tells_tasks),
-            data=any(place.reference_counter for _, place in places.uprobes.values()),
-        )
+        watch = self._watch()
         self.inferior = inferior = Inferior(watch, self, self.inbox.fd)
         # As in the kernel the newest on a place runs first; the session attaches the last one first.
-        for key, (_, place) in reversed(places.uprobes.items()):
+        for key, (_, place) in reversed(self.places.uprobes.items()):
             inferior.insert(key, place.path, place.offset, place.returns, place.reference_counter)
         try:
             inferior.seize(pid, filtered)
@@ -348,10 +344,24 @@ class TracerProcess:
             )
         return inferior.filter_program() if filtered else b""
 
+    def _watch(self) -> Watch:
+        """What the targets have to stop for."""
+        from tracebee.inferior.watch import Watch
+
+        places = self.places
+        every = frozenset(range(EVERY_CALL))
+        return Watch(
+            enter=every if places.every_enter else frozenset(places.enter),
+            exit=every if places.every_exit else frozenset(places.exit),
+            every_abi=bool(places.every_enter or places.every_exit),
+            signals=bool(places.signal),
+            libraries=bool(places.uprobes or self.tells_tasks),
+            data=any(place.reference_counter for _, place in places.uprobes.values()),
+        )
+
     def on_detach(self) -> None:
         """Run no program any more, and let go of what needs no tracer."""
-        self.places.clear()
-        self._due.clear()
+        self._stop_programs()
         if self.inferior is not None:
             self.inferior.retreat()
 
@@ -454,16 +464,18 @@ class TracerProcess:
 
     def _run_timers(self) -> None:
         now = time.monotonic_ns()
-        self._sampling: list[Timer] = []
+        sampling = []
         while self._due and self._due[0][0] <= now:
             when, _, timer = heappop(self._due)
+            # Before it runs: a fault takes all timers away.  Ticks that could not be kept are left out.
+            self._schedule(timer, max(when + timer.period, now + 1))
             if timer.samples:
-                self._sampling.append(timer)
+                sampling.append(timer)
             else:
                 self._run((timer.attached,), None, sample_context(bytes(168), timer.period))
-            # Ticks that could not be kept are left out.
-            self._schedule(timer, max(when + timer.period, now + 1))
-        if self._sampling and self.inferior is not None:
+        if sampling and self.inferior is not None:
+            # Threads may stop for it in a later round, so it is kept until the next samples are due.
+            self._sampling = sampling
             self.inferior.sample()
 
     # --- to the session
@@ -474,12 +486,17 @@ class TracerProcess:
 
     def give_up(self, fault: EngineFault) -> None:
         """A program did what it may not: nothing runs any more, and the session hears why."""
-        self.places.clear()
-        self._due.clear()
+        self._stop_programs()
         self._flush_records()
         self._send(wire.pack(wire.FAULT, describe(fault)))
         if self.inferior is not None:
             self.inferior.retreat()
+
+    def _stop_programs(self) -> None:
+        """From now on nothing runs, whatever happens."""
+        self.places.clear()
+        self._due.clear()
+        self._sampling = []
 
     def _tell_mappings(self, pid: int) -> None:
         """What a process has mapped as executable, as far as the session does not know it yet."""
