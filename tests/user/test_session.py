@@ -282,26 +282,27 @@ def test_ctrl_c_ends_the_session_in_order() -> None:
     assert "Traceback" not in err
 
 
-def test_no_tracer_stays_behind(tmp_path: Path) -> None:
-    """Everybody who has standard output has let it go: else this would wait for ever."""
-    done = tracebee("-e", OPENED, "-c", "sh -c 'sleep 0.1 & echo x'")
-    assert "x" in done.stdout
-    end = time.monotonic() + 10
-    while time.monotonic() < end:
-        found = [
-            path
-            for path in Path("/proc").glob("[0-9]*/comm")
-            if path.parent.joinpath("cmdline").exists() and _mentions(path.parent, str(tmp_path))
-        ]
-        if not found:
-            return
-        time.sleep(0.1)
-    raise AssertionError(found)
+def test_no_tracer_stays_behind() -> None:
+    """Not when the session has ended, and not when it was killed and its last target has ended."""
+    for is_killed in (False, True):
+        session = start("-e", OPENED, "-c", "sh -c 'echo $$; sleep 0.5'")
+        assert session.stdout is not None
+        tracer = tracer_of(int(session.stdout.readline()))
+        assert Path(f"/proc/{tracer}/comm").read_text() == "tracebee-tracer\n"
+        if is_killed:
+            kill(session)
+        else:
+            session.communicate(timeout=20)
+        end = time.monotonic() + 20
+        while time.monotonic() < end and is_running(tracer):
+            time.sleep(0.05)
+        assert not is_running(tracer)
 
 
-def _mentions(process: Path, text: str) -> bool:
+def is_running(pid: int) -> bool:
+    """Whether a process is there that is not only waiting for its parent to take note of its end."""
     try:
-        return text.encode() in process.joinpath("cmdline").read_bytes()
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
 
