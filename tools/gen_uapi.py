@@ -38,6 +38,12 @@ ATTRS = {
     "LINK_CREATE": "link_create",
     "ITER_CREATE": "iter_create",
     "ENABLE_STATS": "enable_stats",
+    "PROG_ATTACH": "attach_bpf_fd",
+    "TASK_FD_QUERY": "task_fd_query",
+    "QUERY": "query",
+    "LINK_UPDATE": "link_update",
+    "LINK_DETACH": "link_detach",
+    "PROG_BIND_MAP": "prog_bind_map",
 }
 STRUCTS = ["bpf_prog_info", "bpf_map_info", "bpf_link_info", "bpf_btf_info", "perf_event_attr"]
 

@@ -12,9 +12,14 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 COMMANDS: dict[str, str] = {
+    "btf": "btf",
     "check": "check",
     "conformance": "conformance",
     "conformance-plugin": "conformanceplugin",
+    "link": "link",
+    "map": "map",
+    "object": "object",
+    "prog": "prog",
     "tools": "tools",
     "vm": "vm",
 }

@@ -400,6 +400,70 @@ ATTR_ENABLE_STATS = {
 }
 """Part of union bpf_attr: offset and size in bytes."""
 
+ATTR_PROG_ATTACH = {
+    "target_fd": (0, 4),
+    "target_ifindex": (0, 4),
+    "attach_bpf_fd": (4, 4),
+    "attach_type": (8, 4),
+    "attach_flags": (12, 4),
+    "replace_bpf_fd": (16, 4),
+    "relative_fd": (20, 4),
+    "relative_id": (20, 4),
+    "expected_revision": (24, 8),
+}
+"""Part of union bpf_attr: offset and size in bytes."""
+
+ATTR_TASK_FD_QUERY = {
+    "pid": (0, 4),
+    "fd": (4, 4),
+    "flags": (8, 4),
+    "buf_len": (12, 4),
+    "buf": (16, 8),
+    "prog_id": (24, 4),
+    "fd_type": (28, 4),
+    "probe_offset": (32, 8),
+    "probe_addr": (40, 8),
+}
+"""Part of union bpf_attr: offset and size in bytes."""
+
+ATTR_QUERY = {
+    "target_fd": (0, 4),
+    "target_ifindex": (0, 4),
+    "attach_type": (4, 4),
+    "query_flags": (8, 4),
+    "attach_flags": (12, 4),
+    "prog_ids": (16, 8),
+    "prog_cnt": (24, 4),
+    "count": (24, 4),
+    "prog_attach_flags": (32, 8),
+    "link_ids": (40, 8),
+    "link_attach_flags": (48, 8),
+    "revision": (56, 8),
+}
+"""Part of union bpf_attr: offset and size in bytes."""
+
+ATTR_LINK_UPDATE = {
+    "link_fd": (0, 4),
+    "new_prog_fd": (4, 4),
+    "new_map_fd": (4, 4),
+    "flags": (8, 4),
+    "old_prog_fd": (12, 4),
+    "old_map_fd": (12, 4),
+}
+"""Part of union bpf_attr: offset and size in bytes."""
+
+ATTR_LINK_DETACH = {
+    "link_fd": (0, 4),
+}
+"""Part of union bpf_attr: offset and size in bytes."""
+
+ATTR_PROG_BIND_MAP = {
+    "prog_fd": (0, 4),
+    "map_fd": (4, 4),
+    "flags": (8, 4),
+}
+"""Part of union bpf_attr: offset and size in bytes."""
+
 BPF_PROG_INFO = {
     "type": (0, 4),
     "id": (4, 4),
