@@ -38,6 +38,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "render": {"errors", "records", "spec"},
     "engine": {"errors", "records", "insn", "btf", "spec"},
     "object": {"errors", "records", "insn", "btf", "spec"},
+    "explain": {"errors", "records", "insn", "btf", "spec"},
     # Below it: nothing that knows of scripts.
     "syscalls": {"errors", "records"},
     "host": {"errors", "records", "syscalls"},
@@ -46,19 +47,19 @@ MAY_IMPORT: dict[str, set[str]] = {
     "inferior": {"errors", "records", "syscalls", "host"},
     # Where both meet.
     "session": {
-        *("errors", "records", "insn", "btf", "spec", "language", "render", "engine", "object"),
+        *("errors", "records", "insn", "btf", "spec", "language", "render", "engine", "object", "explain"),
         *("syscalls", "host", "kernel", "inferior"),
     },
     "cli": {
         *("errors", "records", "_version", "insn", "btf", "spec", "language", "render", "syscalls", "host"),
-        *("engine", "object", "kernel", "microvm", "inferior", "session"),
+        *("engine", "object", "explain", "kernel", "microvm", "inferior", "session"),
     },
     "__main__": {"cli"},
     "testing": {"session"},
     # The public face takes its pieces from everywhere but the command line.
     "__init__": {
         *("errors", "records", "_version", "insn", "btf", "spec", "language", "render", "syscalls", "host"),
-        *("engine", "object", "kernel", "session"),
+        *("engine", "object", "explain", "kernel", "session"),
     },
 }
 
