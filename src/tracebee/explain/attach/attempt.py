@@ -171,7 +171,8 @@ def kind_of(operation: str) -> str:
 def parse_probe_event(line: str) -> ProbeEvent | None:
     """A line as kprobe_events and uprobe_events take it; None if it is none.
 
-    ``p[:[GRP/]EVENT] PLACE [ARGS]`` and ``r[MAXACTIVE][:[GRP/]EVENT] PLACE [ARGS]`` (Documentation/trace/kprobetrace).
+    ``p[:[GRP/]EVENT] PLACE [ARGS]`` and ``r[MAXACTIVE][:[GRP/]EVENT] PLACE [ARGS]``
+    (Documentation/trace/kprobetrace.rst).
     """
     words = line.split()
     if len(words) < 2 or not re.match(r"[prft]\d*(:|$)", words[0]):
@@ -211,7 +212,7 @@ def make_attempt(operation: str, targets: tuple[str, ...], machine: Machine, **f
     if kind in ("kprobe event", "uprobe event"):
         event = parse_probe_event(targets[0]) if targets else None
         if event is not None:
-            module, symbol, offset = parse_place(event.place)
+            _, symbol, offset = parse_place(event.place)
             if kind == "uprobe event":
                 path, _, place = event.place.rpartition(":")
                 targets = (path, place) if path else (event.place,)
@@ -219,7 +220,7 @@ def make_attempt(operation: str, targets: tuple[str, ...], machine: Machine, **f
                 targets, values["offset"] = (symbol,), offset
             values["event"], is_return = event, is_return or event.is_return
     elif kind == "kprobe" and targets:
-        module, symbol, offset = parse_place(targets[0])
+        _, symbol, offset = parse_place(targets[0])
         if len(targets) > 1:
             offset = parse_number(targets[1]) or offset
         address = parse_number(symbol)

@@ -180,6 +180,11 @@ class Machine(Frozen):
             names.append("CAP_SYS_ADMIN")
         return any(self.capabilities >> CAPABILITY_BITS[name] & 1 for name in names)
 
+    @property
+    def has_real_root(self) -> bool:
+        """Whether CAP_SYS_ADMIN counts: it is effective, in the initial user namespace."""
+        return self.has("CAP_SYS_ADMIN") is True and not self.is_namespaced
+
     # --- names
 
     def named(self, name: str) -> tuple[Symbol, ...]:

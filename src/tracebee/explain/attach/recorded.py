@@ -106,9 +106,14 @@ def _errno(step: Mapping[str, Any]) -> str:
 def _map(record: Mapping[str, Any]) -> MapRequest | None:
     if not record:
         return None
-    sizes = [_number(record.get(name)) for name in ("key_size", "value_size", "max_entries")]
-    flags = _number(record.get("map_flags"))
-    return MapRequest(first_text(record, "type"), _number(record.get("type_number")), *sizes, flags)
+    return MapRequest(
+        first_text(record, "type"),
+        _number(record.get("type_number")),
+        _number(record.get("key_size")),
+        _number(record.get("value_size")),
+        _number(record.get("max_entries")),
+        _number(record.get("map_flags")),
+    )
 
 
 def _symbols(lines: object) -> tuple[Any, ...] | None:
