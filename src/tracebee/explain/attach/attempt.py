@@ -217,7 +217,7 @@ def make_attempt(operation: str, targets: tuple[str, ...], machine: Machine, **f
                 path, _, place = event.place.rpartition(":")
                 targets = (path, place) if path else (event.place,)
             else:
-                targets, values["offset"] = (symbol,), offset
+                targets, values["offset"], values["address"] = (symbol,), offset, parse_number(symbol)
             values["event"], is_return = event, is_return or event.is_return
     elif kind == "kprobe" and targets:
         _, symbol, offset = parse_place(targets[0])

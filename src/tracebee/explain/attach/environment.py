@@ -307,6 +307,9 @@ def no_capability(attempt: Attempt, missing: tuple[str, ...], weight: int) -> Fi
     have = [name for name in ("CAP_BPF", "CAP_PERFMON", "CAP_NET_ADMIN") if machine.has(name)]
     more = f"; {' and '.join(have)} alone is not enough" if have else ""
     sysctl = f" (kernel.unprivileged_bpf_disabled is {level})" if level else ""
+    paranoid = machine.sysctl("kernel.perf_event_paranoid")
+    if attempt.failed is not None and "perf_event_open" in attempt.failed.what and paranoid is not None:
+        sysctl = f" (kernel.perf_event_paranoid is {paranoid})"
     return Finding(
         "no-capability",
         weight,
@@ -437,6 +440,23 @@ def _config(attempt: Attempt) -> Iterator[Finding]:
     )
 
 
+def _no_bpf(attempt: Attempt) -> Iterator[Finding]:
+    """ENOSYS: there is no such system call at all."""
+    call = attempt.failed
+    if call is None or attempt.errno != "ENOSYS" or attempt.machine.seccomp == 2:
+        return
+    if "bpf" not in call.what and "perf_event_open" not in call.what:
+        return
+    option = "CONFIG_PERF_EVENTS" if "perf_event_open" in call.what else "CONFIG_BPF_SYSCALL"
+    yield Finding(
+        "config-missing",
+        PROVEN if attempt.machine.lacks(option) else LIKELY,
+        f"the kernel has no such system call: it was built without {option}",
+        f"use a kernel built with {option}=y",
+        (f"{call.what} answered ENOSYS",),
+    )
+
+
 def _event_files(attempt: Attempt) -> Iterator[Finding]:
     """kprobe_events, uprobe_events and other files of tracefs that are not there."""
     from tracebee.explain.attach.tracepoints import is_tracefs_mounted, not_mounted
@@ -473,4 +493,5 @@ RULES = (
     Rule("rights", _rights),
     Rule("what the kernel was built with", _config),
     Rule("files of tracefs", _event_files),
+    Rule("system calls that are not there", _no_bpf),
 )

@@ -419,7 +419,8 @@ def _offset(attempt: Attempt) -> Iterator[Finding]:
             ("a return probe with an offset",),
         )
         return
-    if attempt.errno == "ERANGE" or (attempt.offset and attempt.errno == "EINVAL"):
+    refused = attempt.errno in ("EINVAL", "ENOENT") and bool(attempt.machine.named(attempt.target))
+    if attempt.errno == "ERANGE" or (attempt.offset and (refused or attempt.errno == "EINVAL")):
         there = attempt.machine.is_traceable(attempt.target)
         yield Finding(
             "bad-offset",

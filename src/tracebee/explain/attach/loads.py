@@ -125,6 +125,18 @@ def _code(release: str) -> tuple[int, ...]:
     return numbers[0], numbers[1], min(numbers[2], 255)
 
 
+OPTION_OF_HELPER = {
+    "override_return": "CONFIG_BPF_KPROBE_OVERRIDE",
+    "get_stackid": "CONFIG_PERF_EVENTS",
+    "perf_prog_read_value": "CONFIG_PERF_EVENTS",
+    "get_current_cgroup_id": "CONFIG_CGROUPS",
+    "bprm_opts_set": "CONFIG_BPF_LSM",
+    "ima_file_hash": "CONFIG_IMA",
+    "ima_inode_hash": "CONFIG_IMA",
+}
+"""Helpers that a kernel has only with a certain option."""
+
+
 def _link(attempt: Attempt) -> Iterator[Finding]:
     """The program was taken, and its link refused as EINVAL: it is of another kind."""
     call = attempt.failed
@@ -178,6 +190,17 @@ def _helper(attempt: Attempt) -> Iterator[Finding]:
     if not said or not attempt.failed_at_load:
         return
     helper = re.sub(r".* (\w+)#\d+$", r"\1", said)
+    option = OPTION_OF_HELPER.get(helper.removeprefix("bpf_"), "")
+    if option and attempt.machine.lacks(option):
+        yield Finding(
+            "config-missing",
+            PROVEN,
+            f"this kernel was built without {option}, so it does not have the helper {helper}, and the "
+            "verifier calls it unknown or not to be used",
+            f"do without {helper}, or use a kernel built with {option}=y",
+            (f"{option} is not set", f"the verifier says: {said}"),
+        )
+        return
     missing = [name for name in ("CAP_PERFMON", "CAP_BPF") if attempt.machine.has(name) is False]
     if missing:
         yield Finding(

@@ -496,6 +496,8 @@ def slip_between(name: str, other: str) -> int | None:
     ours, theirs = name.casefold().split("_"), other.casefold().split("_")
     if len(ours) == len(theirs) and sorted(ours) == sorted(theirs):
         return 2
+    if _without_doubled_digit(name) == _without_doubled_digit(other):
+        return 1
     if len(ours) != len(theirs):
         limit = 1 if min(len(name), len(other)) >= 6 else 0
         distance = edit_distance(_squeezed(name), _squeezed(other), 1)
@@ -528,6 +530,10 @@ def edit_distance(first: str, second: str, most: int) -> int:
             row.append(min(cost, before[column - 2] + 1) if swapped else cost)
         before = last
     return min(row[-1], most + 1)
+
+
+def _without_doubled_digit(name: str) -> str:
+    return re.sub(r"(\d)\1+", r"\1", name)
 
 
 def _squeezed(name: str) -> str:

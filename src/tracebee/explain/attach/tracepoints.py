@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from tracebee.explain.attach import names
+from tracebee.explain.attach import names, versions
 from tracebee.explain.attach.finding import GUESS, LIKELY, PROVEN, TOLD, Finding, Rule
 from tracebee.explain.attach.machine import MOUNTS
 
@@ -193,9 +193,21 @@ def _raw(attempt: Attempt) -> Iterator[Finding]:
         )
     elif errno in ("EINVAL", "EACCES") and not attempt.failed_at_load:
         read = attempt.context_offset
+        given = versions.program_type_name(attempt.program_type)
+        if given and not given.startswith("raw_tracepoint"):
+            yield Finding(
+                "program-type-mismatch",
+                PROVEN,
+                f"the program was loaded as {given}, and a raw tracepoint takes programs of type "
+                "raw_tracepoint: their contexts are not the same",
+                'load it as BPF_PROG_TYPE_RAW_TRACEPOINT (libbpf: SEC("raw_tp/...")), or attach it where its '
+                "type fits",
+                (f"the program's type is {given}",),
+            )
+            return
         yield Finding(
             "tracepoint-arg-offset" if read is not None else "program-type-mismatch",
-            TOLD if read is not None else GUESS,
+            TOLD if read is not None else LIKELY,
             f"the program reads its context at offset {read}, past the last argument of the raw tracepoint {name}: "
             "each argument is 8 bytes"
             if read is not None

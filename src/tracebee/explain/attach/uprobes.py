@@ -27,8 +27,12 @@ HUGE = 1 << 30
 """No program has code at file offsets as large as this."""
 
 SYMBOL_WORDS = (
-    r"(?:find|resolve|no|unknown|locate)[\w ]* symbol|symbol[\w ']* not found|no symbols?\b|stripped"
+    r"(?:find|resolve|no|unknown|locate|determine|lookup|invalid|missing)[\w -]* symbols?\b|stripped"
+    r"|symbols?\b[^\n]{0,80}(?:not found|does ?n[o']t exist|not exist|missing)|no such symbol"
 )
+"""How loaders say that a name is not in a symbol table."""
+
+FILE_WORDS = r"(?:failed to|could ?n[o']t|cannot|can't|unable to) open"
 
 
 def _examine(attempt: Attempt) -> Iterator[Finding]:
@@ -41,8 +45,11 @@ def _examine(attempt: Attempt) -> Iterator[Finding]:
     if errno in ("EPERM", "EACCES", "EMFILE") or (attempt.event is not None and attempt.error_log):
         return
     named = bool(place) and offset is None
-    if attempt.says(SYMBOL_WORDS) or (named and errno in ("ENOENT", "ESRCH", "EINVAL") and _exists(facts)):
-        yield _symbol(path, place)
+    # Who calls perf_event_open(2) has found the symbol.
+    resolving = attempt.failed is None or not re.search(r"perf_event|write\(|bpf\(", attempt.failed.what)
+    absent = named and resolving and errno in ("ENOENT", "ESRCH", "EINVAL") and _exists(facts)
+    if attempt.says(SYMBOL_WORDS) or (absent and not attempt.says(FILE_WORDS)):
+        yield _symbol(path, place, LIKELY if facts is None and not attempt.loader_text else PROVEN)
         return
     if errno in ("ENOENT", "ENOTDIR") or (facts is not None and facts.kind == "missing"):
         yield Finding(
@@ -104,11 +111,11 @@ def _offset(attempt: Attempt, path: str, offset: int | None, facts: PathFacts | 
         )
 
 
-def _symbol(path: str, place: str) -> Finding:
+def _symbol(path: str, place: str, weight: int) -> Finding:
     name = place if place and parse_number(place) is None else "the function"
     return Finding(
         "uprobe-symbol",
-        PROVEN if parse_number(place) is None and place else TOLD,
+        weight,
         f"the symbol {name} cannot be found in {path or 'the file'}: the binary is stripped, the "
         "function is static or "
         "inlined, or the name is mangled (C++, Rust)",
