@@ -20,6 +20,8 @@ MAX_DEPTH = 200
 
 FRAME_POINTER = 10
 MAX_SCAN = 60_000
+MAX_WORK = 4_000_000
+"""Instructions that are looked at for all questions to one path together; beyond it the answer is "unknown"."""
 
 
 class Origin(Frozen):
@@ -73,6 +75,7 @@ class Path:
         self.insns = backwards
         self.complete = bool(backwards) and backwards[0].index == 0 and not log.gap
         self.gap = log.gap
+        self.work = 0
         self._operations: dict[int, Operation] = {}
 
     def __len__(self) -> int:
@@ -93,6 +96,9 @@ class Path:
         """
         frame = self.insns[position].frame
         for at in range(position - 1, -1, -1):
+            self.work += 1
+            if self.work > MAX_WORK:
+                return None
             insn = self.insns[at]
             if insn.frame > frame:
                 if register == 0 and insn.opcode == 0x95 and insn.frame == frame + 1:
@@ -116,6 +122,9 @@ class Path:
             return None
         frame = self.insns[position].frame
         for at in range(position, -1, -1):
+            self.work += 1
+            if self.work > MAX_WORK:
+                return None
             insn = self.insns[at]
             if insn.frame != frame:
                 if insn.frame < frame:
@@ -238,9 +247,8 @@ class Path:
         known = first.before().registers.get(register) if first is not None else None
         kind = "argument"
         in_main = position < len(self.insns) and self.insns[position].frame == 0
-        if known is not None and known.kind == "ctx":
-            kind = "context-pointer"
-        elif known is None and register == 1 and in_main and first is not None and first.index == 0:
+        unsaid = known is None and register == 1 and in_main and first is not None and first.index == 0
+        if unsaid or (known is not None and known.kind == "ctx"):
             kind = "context-pointer"
         elif not 1 <= register <= 5 or not self.complete:
             kind = "argument" if known is not None else "unknown"
@@ -252,6 +260,9 @@ class Path:
         """The position of the last write to stack bytes before `position`, by a store or a helper, or None."""
         frame = self.insns[position].frame
         for at in range(position - 1, -1, -1):
+            self.work += 1
+            if self.work > MAX_WORK:
+                return None
             insn = self.insns[at]
             if insn.frame != frame:
                 if insn.frame < frame:
@@ -281,7 +292,8 @@ class Path:
             length = self.constant(position, register + 1) if register < 5 else None
             if length is None and register > 1:
                 length = self.constant(position, register - 1)
-            if slot < start + (length if length is not None else 8) and start < slot + size:
+            # A dynptr has 16 bytes and no size beside it; nothing that a helper fills without a size is larger.
+            if slot < start + (length or 16) and start < slot + size:
                 return True
         return False
 

@@ -133,7 +133,8 @@ class VerifierLog(Frozen):
     `insns` is the end of the walk, in the log's order.  `calls` and `places` know all instructions: the called
     function and the source line by slot.  `errors` are the lines that say what is wrong, in order; `notes` those
     that only seem to.  `validating` is the global function that was looked at.  `loader` is what the loader said.
-    `head_cut`, `tail_cut`: the start or the end is missing; `gap`: someone cut lines out.
+    `head_cut`, `tail_cut`: the start or the end is missing; `gap`: someone cut lines out, `gap_at_end`: after
+    the last instruction.
     """
 
     insns: list[Insn]
@@ -149,6 +150,7 @@ class VerifierLog(Frozen):
     head_cut: bool = False
     tail_cut: bool = False
     gap: bool = False
+    gap_at_end: bool = False
     lines: int = 0
 
     def last(self) -> Insn | None:
@@ -482,6 +484,7 @@ class _Section:
             head_cut,
             bool(insns) and self.processed is None and not errors and not self.closed,
             self.gap,
+            self.gap_at_end,
             lines,
         )
 

@@ -12,7 +12,7 @@ from tracebee.records import Frozen
 U64 = (1 << 64) - 1
 
 _NO_ATTRIBUTES: dict[str, str] = {}
-_NO_VALUES: dict[int, "Value"] = {}
+_NO_VALUES: dict[int, Value] = {}
 
 
 class Value(Frozen):

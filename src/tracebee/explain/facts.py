@@ -1,0 +1,127 @@
+"""What is known besides the log: the errno, the kernel, the program, the machine's files, the source."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from tracebee.explain.explanation import SourceLine
+from tracebee.records import Frozen
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_NO_FILES: dict[str, str] = {}
+_NO_LINES: dict[int, SourceLine] = {}
+
+
+class Source(Frozen):
+    """A source file: its name as messages have it, and its lines without their ends."""
+
+    file: str
+    lines: tuple[str, ...]
+
+    @classmethod
+    def of(cls, file: str, text: str) -> Source:
+        return cls(file, tuple(text.splitlines()))
+
+    def at(self, number: int) -> SourceLine | None:
+        """Line `number`, from 1."""
+        if not 0 < number <= len(self.lines):
+            return None
+        return SourceLine(self.file, number, self.lines[number - 1].strip())
+
+    def find(self, text: str, near: int = 0) -> SourceLine | None:
+        """The line with this text.  Of several, the next one from line `near` on, or else the last before it."""
+        wanted = squeeze(text)
+        if not wanted:
+            return None
+        found = [number for number, line in enumerate(self.lines, 1) if squeeze(line) == wanted]
+        if not found and len(wanted) > 3:
+            found = [number for number, line in enumerate(self.lines, 1) if wanted in squeeze(line)]
+        if not found:
+            return None
+        later = [number for number in found if number >= near]
+        return self.at(later[0] if later else found[-1])
+
+    def search(self, pattern: str, start: int = 1) -> SourceLine | None:
+        """The first line from `start` on in which the pattern is found."""
+        compiled = re.compile(pattern)
+        for number in range(max(start, 1), len(self.lines) + 1):
+            if compiled.search(self.lines[number - 1]):
+                return self.at(number)
+        return None
+
+
+class Facts(Frozen):
+    """All that may be known; what is empty is not known.
+
+    `errno` is a name such as EACCES, `quiet_errno` that of the same load without a log.  `release`, `arch` are the
+    kernel's.  `privileges` is ``root``, ``none`` or the names of capabilities.  `cpu` is the -mcpu of the compiler,
+    `loader` what the loader printed, `files` contents of files of that machine by path.  `lines` is the program's
+    own line table.
+    """
+
+    errno: str = ""
+    quiet_errno: str = ""
+    release: str = ""
+    arch: str = ""
+    section: str = ""
+    license: str = ""
+    privileges: str = ""
+    instructions: int = 0
+    cpu: str = ""
+    log_size: int = 0
+    loader: str = ""
+    files: dict[str, str] = _NO_FILES
+    source: Source | None = None
+    lines: dict[int, SourceLine] = _NO_LINES
+    map_types: dict[str, str] = _NO_FILES
+
+    def is_root(self) -> bool:
+        return self.privileges.startswith("root")
+
+    def is_unprivileged(self) -> bool:
+        """No capability at all."""
+        return self.privileges.startswith("none")
+
+    def lacks_perfmon(self) -> bool:
+        """Some capabilities, but CAP_PERFMON is not among them; False where nothing is known."""
+        if not self.privileges or self.is_root():
+            return False
+        return "PERFMON" not in self.privileges and "SYS_ADMIN" not in self.privileges
+
+    def lockdown(self) -> str:
+        """``none``, ``integrity``, ``confidentiality``, or empty."""
+        for path, content in self.files.items():
+            if path.endswith("lockdown"):
+                found = re.search(r"\[(\w{1,20})\]", content)
+                return found[1] if found else ""
+        return ""
+
+
+def squeeze(text: str) -> str:
+    """The text with blanks made alike."""
+    return " ".join(text.split())
+
+
+def resolve_lines(quoted: Sequence[SourceLine | None], source: Source) -> dict[int, SourceLine]:
+    """Give quoted lines their numbers: by `id()` of each quoted value, the line of the source.
+
+    Kernels before 6.9 quote the text alone.  Text that is there once is certain; for the others the nearest line
+    in the order of the log is taken.
+    """
+    resolved: dict[int, SourceLine] = {}
+    near = 0
+    for line in quoted:
+        if line is None or id(line) in resolved:
+            if line is not None:
+                near = resolved[id(line)].line
+            continue
+        place = source.at(line.line) if line.line else source.find(line.text, near)
+        if place is not None:
+            if line.file:
+                place = SourceLine(line.file, place.line, place.text)
+            resolved[id(line)] = place
+            near = place.line
+    return resolved

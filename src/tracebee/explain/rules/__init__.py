@@ -1,0 +1,16 @@
+"""The rules: a record for each message of the verifier, or group of messages with one meaning.
+
+The first rule whose pattern is found and whose judge has an answer speaks for a line; `tracebee.explain.chooser`
+weighs the lines against each other.  Special messages stand before general ones.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tracebee.explain.rules import bounds, flow, pointers, resources, system
+
+if TYPE_CHECKING:
+    from tracebee.explain.rules.record import Rule
+
+RULES: tuple[Rule, ...] = (*pointers.RULES, *bounds.RULES, *flow.RULES, *resources.RULES, *system.RULES)
