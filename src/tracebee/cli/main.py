@@ -22,6 +22,7 @@ COMMANDS: dict[str, str] = {
     "prog": "prog",
     "tools": "tools",
     "vm": "vm",
+    "why": "why",
 }
 """Commands by their first word, and the module that runs each; without one of them, a script is run."""
 

@@ -132,7 +132,7 @@ class KernelFunctions:
         `has_type` says whether the kernel's BTF has a function of that name.
         """
         symbols = self._symbols()
-        other = self._instead(name)
+        other = self.instead(name)
         hint = f"what can be hooked: {', '.join(other)}" if other else ""
         if name in self.blacklisted:
             return Diagnosis(
@@ -185,7 +185,7 @@ class KernelFunctions:
         found = {one for _, one in self.all() if one.startswith(start)}
         return sorted(one for one in found if not any(word in one for word in NO_VARIANT))
 
-    def _instead(self, name: str) -> list[str]:
+    def instead(self, name: str) -> list[str]:
         """The nearest names that can be hooked, best first."""
         plain, _, suffix = name.partition(".")
         candidates: list[str] = list(SUCCESSORS.get(name, ()))

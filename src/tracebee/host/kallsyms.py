@@ -118,6 +118,10 @@ class KernelSymbols:
             if letter in TEXT_TYPES and (module is None or owner == module)
         ]
 
+    def entries(self, name: str) -> list[tuple[int, str, str]]:
+        """(address, type letter, module) of every symbol of that name, data too; 0 where addresses are hidden."""
+        return list(self._named(name))
+
     def modules(self) -> list[str]:
         """Everything that owns symbols besides the core kernel, sorted; pseudo modules such as "bpf" too."""
         return sorted({_module(line) for line in self._rest} - {""})

@@ -17,6 +17,7 @@ from tracebee.explain.attach import (
     trampolines,
     uprobes,
 )
+from tracebee.explain.attach.machine import KPROBES_ENABLED
 from tracebee.explain.explanation import Explanation
 
 if TYPE_CHECKING:
@@ -79,4 +80,8 @@ def _unknown(attempt: Attempt) -> Explanation:
 
 
 def _unreadable(attempt: Attempt) -> tuple[str, ...]:
-    return tuple(f"could not be read: {name} ({why})" for name, why in attempt.machine.unreadable.items())
+    return tuple(
+        f"could not be read: {name} ({why})"
+        for name, why in attempt.machine.unreadable.items()
+        if name != KPROBES_ENABLED or attempt.is_silent
+    )

@@ -35,6 +35,15 @@ CAPABILITY_BITS = {
 }
 """include/uapi/linux/capability.h"""
 
+OPTIONS = (
+    *("CONFIG_BPF_SYSCALL", "CONFIG_BPF_JIT", "CONFIG_BPF_EVENTS", "CONFIG_KPROBES", "CONFIG_KPROBE_EVENTS"),
+    *("CONFIG_KPROBE_EVENTS_ON_NOTRACE", "CONFIG_UPROBES", "CONFIG_UPROBE_EVENTS", "CONFIG_FPROBE"),
+    *("CONFIG_FTRACE_SYSCALLS", "CONFIG_FUNCTION_TRACER", "CONFIG_DYNAMIC_FTRACE_WITH_DIRECT_CALLS"),
+    *("CONFIG_DEBUG_INFO_BTF", "CONFIG_BPF_LSM", "CONFIG_BPF_UNPRIV_DEFAULT_OFF", "CONFIG_CGROUP_BPF"),
+    *("CONFIG_SECURITY_LOCKDOWN_LSM", "CONFIG_BPF_KPROBE_OVERRIDE", "CONFIG_PERF_EVENTS", "CONFIG_KALLSYMS"),
+)
+"""The options of a kernel's configuration that decide about tracing."""
+
 TEXT_LETTERS = "tTwW"
 
 
@@ -84,6 +93,7 @@ class Machine(Frozen):
     init_range      where code and data of the start of the system lay: first address, and the one behind
     text_range      where the kernel's code is
     paths           what is at paths that the request names
+    features        what was found out by trying: "kprobe", "fentry", "kprobe_multi", "uprobe" and so on
     =============== =============================================================================================
     """
 
@@ -110,6 +120,7 @@ class Machine(Frozen):
     init_range: tuple[int, int] | None = None
     text_range: tuple[int, int] | None = None
     paths: Mapping[str, PathFacts] = {}
+    features: Mapping[str, bool] = {}
 
     # --- the kernel
 

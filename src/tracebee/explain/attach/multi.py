@@ -39,6 +39,15 @@ def _examine(attempt: Attempt) -> Iterator[Finding]:
             (f"{option} is not set",) if option else (f"the answer is {errno}",),
         )
         return
+    if ahead and machine.features.get("kprobe_multi") is False and not old:
+        yield Finding(
+            "kprobe-multi-unsupported",
+            PROVEN,
+            "this kernel does not take links of many kprobes, which was tried",
+            "attach to the functions one by one (kprobe, or fentry)",
+            ("such a link was refused for another reason than its names",),
+        )
+        return
     if (errno == "EINVAL" or ahead) and old:
         yield Finding(
             "kprobe-multi-unsupported",

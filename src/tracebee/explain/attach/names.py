@@ -174,6 +174,34 @@ RENAMED = {
 
 TRACEPOINTS_INSTEAD = {
     # The tracepoint that tells of the same thing, where a function cannot be hooked.
+    "vfs_read": ("syscalls:sys_enter_read",),
+    "vfs_write": ("syscalls:sys_enter_write",),
+    "vfs_open": ("syscalls:sys_enter_openat",),
+    "do_sys_open": ("syscalls:sys_enter_openat", "syscalls:sys_enter_open"),
+    "do_sys_openat2": ("syscalls:sys_enter_openat",),
+    "do_filp_open": ("syscalls:sys_enter_openat",),
+    "vfs_unlink": ("syscalls:sys_enter_unlinkat",),
+    "vfs_fsync": ("syscalls:sys_enter_fsync",),
+    "kernel_clone": ("sched:sched_process_fork",),
+    "bprm_execve": ("sched:sched_process_exec",),
+    "handle_mm_fault": ("exceptions:page_fault_user",),
+    "tcp_connect": ("sock:inet_sock_set_state",),
+    "tcp_v4_connect": ("sock:inet_sock_set_state",),
+    "tcp_v6_connect": ("sock:inet_sock_set_state",),
+    "tcp_close": ("sock:inet_sock_set_state",),
+    "inet_csk_accept": ("sock:inet_sock_set_state",),
+    "tcp_sendmsg": ("sock:sock_send_length",),
+    "tcp_recvmsg": ("sock:sock_recv_length",),
+    "consume_skb": ("skb:consume_skb",),
+    "__dev_queue_xmit": ("net:net_dev_queue",),
+    "submit_bio": ("block:block_bio_queue",),
+    "submit_bio_noacct": ("block:block_bio_queue",),
+    "blk_mq_start_request": ("block:block_rq_issue",),
+    "blk_mq_end_request": ("block:block_rq_complete",),
+    "blk_update_request": ("block:block_rq_complete",),
+    "kfree": ("kmem:kfree",),
+    "kmem_cache_free": ("kmem:kmem_cache_free",),
+    "out_of_memory": ("oom:mark_victim",),
     "do_exit": ("sched:sched_process_exit",),
     "do_group_exit": ("sched:sched_process_exit",),
     "finish_task_switch": ("sched:sched_switch",),
@@ -363,8 +391,8 @@ PREFIX_OF_ARCH = {
 WRAPPERS_SINCE = "4.17"
 """On x86-64; arm64 has them since 4.19 and s390x since 5.0."""
 
-_SYSCALL = re.compile(r"(?:compat_)?(?:sys|SyS|SYSC|stub|__sys|C_SYSC)_(\w+)")
-_WRAPPER = re.compile(r"__(?:x64|arm64|riscv|s390x?|ia32|x32|se|do)_(?:compat_)?sys_(\w+)")
+_SYSCALL = re.compile(r"(?:compat_)?(?:sys|SyS|SYSC|stub|C_SYSC)_(\w+)")
+_WRAPPER = re.compile(r"__(?:(?:x64|arm64|riscv|s390x?|ia32|x32|se|do)_(?:compat_)?)?sys_(\w+)|ksys_(\w+)")
 _NO_SYSCALL = re.compile(
     r"sys_(?:call_table|off_\w+|copyarea|fillrect|imageblit|tz|vendor|mmap_\w+|node_\w+|dmi_\w+|info_\w+|imports?_\w+)"
 )
@@ -465,7 +493,7 @@ def syscall_of(name: str) -> str:
 def wrapped_syscall(name: str) -> str:
     """The system call of a wrapper's name: ``__x64_sys_openat`` → "openat"; else ""."""
     found = _WRAPPER.fullmatch(name)
-    return found[1] if found else ""
+    return (found[1] or found[2]) if found else ""
 
 
 def module_of(name: str) -> str:

@@ -62,10 +62,42 @@ REFUSALS = {
 def _examine(attempt: Attempt) -> Iterator[Finding]:
     if attempt.kind not in KINDS or attempt.is_silent:
         return
+    if not attempt.was_tried:
+        yield from _ahead(attempt)
     if attempt.failed_at_load or not attempt.was_tried:
         yield from _at_load(attempt)
     if attempt.failed is not None and not attempt.failed_at_load:
         yield from _at_attach(attempt)
+
+
+def _ahead(attempt: Attempt) -> Iterator[Finding]:
+    """What is known without trying: whether there are trampolines, and whether this function has a place for one."""
+    machine = attempt.machine
+    if attempt.kind == "iter":
+        return
+    options = ("CONFIG_DYNAMIC_FTRACE_WITH_DIRECT_CALLS", "CONFIG_FUNCTION_TRACER")
+    unset = [option for option in options if machine.lacks(option)]
+    if unset and attempt.kind != "lsm":
+        yield Finding(
+            "fentry-unsupported",
+            PROVEN,
+            f"{attempt.kind} needs BPF trampolines on functions, and this kernel was built without {unset[0]}",
+            "use a kprobe (kretprobe) or a tracepoint",
+            (f"{unset[0]} is not set",),
+        )
+    elif machine.features.get("fentry") is False and attempt.kind != "lsm":
+        yield Finding(
+            "fentry-unsupported",
+            PROVEN,
+            f"this kernel refuses {attempt.kind} programs, though nothing in its configuration says so: a small one "
+            "for vfs_read was not taken, which was tried",
+            "use a tracepoint, a raw tracepoint or a kprobe",
+            ("a program for fentry:vfs_read was refused",),
+        )
+    name = attempt.target
+    known = machine.btf_functions.get(name)
+    if machine.is_traceable(name) is False and machine.named(name) and known and attempt.kind != "lsm":
+        yield functions.notrace(machine, name, PROVEN, ("it is not in available_filter_functions",))
 
 
 def _at_load(attempt: Attempt) -> Iterator[Finding]:
