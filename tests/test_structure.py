@@ -63,8 +63,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
 }
 
-# SourceError carries diagnostics, and is below the language that makes them.
-TYPING_ONLY = {("errors", "tracebee.language.diagnostics")}
+# SourceError carries diagnostics, and is below the language that makes them; VerifierError an explanation.
+TYPING_ONLY = {("errors", "tracebee.language.diagnostics"), ("errors", "tracebee.explain.explanation")}
 
 STANDS_ALONE = PACKAGE / "microvm/guest.py"
 """Copied into a guest, where it runs without the package."""

@@ -10,7 +10,7 @@ It is cut by what a caller would do about each branch::
     ├─ PermissionRefused   a right is missing                  .capability .hint
     ├─ TargetError         the process or file to trace        .target
     │  └─ GuestError       the virtual machine for it          .console
-    ├─ VerifierError       the kernel refused a program        .program .log .errno
+    ├─ VerifierError       the kernel refused a program        .program .log .errno .explanation
     ├─ AttachError         a probe could not be attached       .probe .reason .hint
     ├─ SyscallError        the kernel failed us                .call .errno    (also an OSError)
     ├─ EngineFault         a program misbehaved in user space  .program .insn_index .address
@@ -23,11 +23,12 @@ from __future__ import annotations
 
 import errno as errno_names
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
+    from tracebee.explain.explanation import Explanation
     from tracebee.language.diagnostics import Diagnostic
 
 
@@ -126,15 +127,42 @@ class SyscallError(TracebeeError, OSError):
 
 
 class VerifierError(TracebeeError):
-    """BPF_PROG_LOAD refused a program.  `log` is the verifier's whole text and may be empty."""
+    """BPF_PROG_LOAD refused a program.  `log` is the verifier's whole text and may be empty.
 
-    def __init__(self, program: str, errno: int, log: str, hint: str = "") -> None:
+    `quiet_errno` is the answer to the same load without a log, 0 if it is not known: a full buffer makes ENOSPC.
+    `spec` is the program (a `ProgramSpec`) and `btf` its type information, where they are at hand.
+    """
+
+    explainer: ClassVar[Callable[[VerifierError], Explanation] | None] = None
+    """Makes the explanation; `tracebee.session` sets it, which knows the machine."""
+
+    def __init__(
+        self,
+        program: str,
+        errno: int,
+        log: str,
+        hint: str = "",
+        *,
+        quiet_errno: int = 0,
+        spec: object = None,
+    ) -> None:
         self.program = program
         self.errno = errno
         self.log = log
         self.hint = hint
+        self.quiet_errno = quiet_errno
+        self.spec = spec
+        self.btf = b""
+        self._explanation: Explanation | None = None
         name = errno_names.errorcode.get(errno, str(errno))
         super().__init__(f"the kernel refused program {program!r}: {os.strerror(errno)} ({name})")
+
+    @property
+    def explanation(self) -> Explanation | None:
+        """Why, and what to change; made when it is first asked for.  None where nothing can explain."""
+        if self._explanation is None and self.explainer is not None:
+            self._explanation = self.explainer()
+        return self._explanation
 
 
 class AttachError(TracebeeError):

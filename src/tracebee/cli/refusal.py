@@ -1,4 +1,4 @@
-"""A program that the kernel refused: the script's line, the end of the verifier's log, where all of it is."""
+"""A program that the kernel refused: why, the script's line, what to change, and where the whole log is."""
 
 from __future__ import annotations
 
@@ -15,13 +15,18 @@ LAST_LINES = 12
 def describe_refusal(error: VerifierError) -> str:
     """The message for a person."""
     lines = [f"ERROR: {error}"]
-    source = last_source_line(error.log)
-    if source:
-        lines.append(f"at {source}")
+    told = error.explanation
+    if told is not None and told.cause:
+        lines += told.text().splitlines()
+    else:
+        source = last_source_line(error.log)
+        if source:
+            lines.append(f"at {source}")
     log = [line for line in error.log.splitlines() if line.strip()]
     if log:
-        lines.append("the last lines of the kernel's log:")
-        lines += [f"    {line[:200]}" for line in log[-LAST_LINES:]]
+        if told is None or not told.sure:
+            lines.append("the last lines of the kernel's log:")
+            lines += [f"    {line[:200]}" for line in log[-LAST_LINES:]]
         path = save_log(error)
         if path:
             lines.append(f"the whole log is in {path}")

@@ -233,6 +233,8 @@ def describe(value: Value | None) -> str:
         if value.const is not None:
             return f"the number {value.const}"
         low, high = value.lower_signed(), value.upper()
+        if high is None:
+            high = value.number("smax", "smax_value")
         if low is None and high is None:
             return "any number"
         if high is None:

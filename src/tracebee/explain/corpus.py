@@ -62,4 +62,13 @@ def answer_of(name: str, told: Explanation) -> dict[str, Any]:
 def answer_file(path: str) -> str:
     """The answer to the case in a file, as a line of JSON."""
     with open(path, encoding="utf-8") as file:
-        return json.dumps(answer(json.load(file)))
+        case = json.load(file)
+    return json.dumps(answer_attach(case) if "request" in case["input"] else answer(case))
+
+
+def answer_attach(case: dict[str, Any]) -> dict[str, Any]:
+    """The answer to an attach case, from what was recorded of that machine."""
+    from tracebee.explain.attach.diagnose import diagnose
+    from tracebee.explain.attach.recorded import read_attempt
+
+    return answer_of(case["id"], diagnose(read_attempt(case["input"])))

@@ -102,7 +102,9 @@ def _load(spec: ProgramSpec, code: bytes, options: dict[str, Any], log_bytes: in
             loaded = bpf.prog_load(spec.type, code, log_level=1, log_size=log_bytes, **options)
         except bpf.LoadRefused as logged:
             number = refused.errno or 0
-            raise VerifierError(spec.name, number, logged.log) from None
+            raise VerifierError(
+                spec.name, number, logged.log, quiet_errno=refused.errno or 0, spec=spec
+            ) from None
         return Program(spec, *loaded)
 
 
@@ -118,6 +120,7 @@ def _explain_permission(spec: ProgramSpec, refused: bpf.LoadRefused) -> None:
             "",
             f"this kernel refuses programs of attach type {spec.expected_attach_type} to everybody, root included; "
             "tracepoints and raw tracepoints are what it allows",
+            spec=spec,
         ) from refused
 
 

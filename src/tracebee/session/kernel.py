@@ -96,6 +96,7 @@ class KernelBackend(GlobalState):
                         program, fds, self._btf_fd, self.machine.kernel_type_id, log_bytes, log_level
                     )
                 except VerifierError as error:
+                    error.btf = self.spec.btf
                     # Which functions have a trampoline is only known by trying.
                     if program.name in needed or not program.attach_to:
                         raise

@@ -914,7 +914,7 @@ def from_loader(case: Case) -> Finding | None:
         near = near_section(name)
         return Finding(
             "bad-sec-name",
-            f'The section name SEC("{name}") is none that the loader (libbpf) knows: it cannot tell the program type.',
+            f'The section name SEC("{name}") is unknown to the loader (libbpf): it cannot tell the program type.',
             f"write the section as type/target with a "
             f"slash{f', such as SEC({chr(34)}{near}{chr(34)})' if near else ''}: kprobe/function, "
             f"tracepoint/category/name, fentry/function, xdp, tc",
