@@ -16,6 +16,7 @@ COMMANDS: dict[str, str] = {
     "check": "check",
     "conformance": "conformance",
     "conformance-plugin": "conformanceplugin",
+    "doctor": "doctor",
     "explain": "explain",
     "link": "link",
     "map": "map",
