@@ -324,7 +324,11 @@ FEATURES = {
             "5.11",
             "BPF memory charged to cgroups",
             "the limit on locked memory is raised",
-        )._replace(name="memcg_accounting"),
+        )._replace(
+            name="memcg_accounting",
+            # Programs of tracing may not call it since Linux 5.16 (5e0bc3082e2e).
+            attempt=lambda: _has_helper("ktime_get_coarse_ns", "SOCKET_FILTER"),
+        ),
         _helper("skb_output", "5.5", "skboutput()", "it is refused"),
         Feature(
             "d_path",
