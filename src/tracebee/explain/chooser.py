@@ -54,13 +54,15 @@ def find_all(case: Case) -> Iterable[Finding]:
         if finding is not None:
             yield finding
         return
+    known = False
     for number, line in enumerate(case.errors[:MAX_ERRORS]):
         finding = judge_line(case, line[:MAX_ERROR])
         if finding is not None:
             # Lines that follow the first are mostly about its consequences.
             finding.weight -= min(number, 5)
+            known = True
             yield finding
-    if not case.errors:
+    if not known:
         finding = log_cut(case) or from_loader(case)
         if finding is not None:
             yield finding

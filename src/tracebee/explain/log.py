@@ -452,6 +452,7 @@ class _Section:
             if plain:
                 notes, news = [line for _, line in news if NOTES.match(line)], plain
         errors = [line for at, line in news if at == self.count]
+        ends = bool(errors)
         if not errors:
             # Nothing after the last instruction: what was said last, unless the log goes on after it.
             errors = [line for _, line in news[-3:]]
@@ -482,7 +483,7 @@ class _Section:
             self.validating,
             self.source,
             head_cut,
-            bool(insns) and self.processed is None and not errors and not self.closed,
+            bool(insns) and self.processed is None and not ends and not self.closed,
             self.gap,
             self.gap_at_end,
             lines,

@@ -397,6 +397,28 @@ def size_unbounded(case: Case, found: re.Match[str]) -> Finding | None:
     )
 
 
+def not_constant(case: Case, found: re.Match[str]) -> Finding | None:
+    """An argument that has to be one constant; 5.10 words it as a size without a bound."""
+    register = register_of(found[0]) or 0
+    origin = case.trace(register)
+    name = case.variable(origin.position)
+    who = f"`{name}` (R{register})" if name else f"R{register}"
+    argument, helper = argument_of(case, register)
+    helper = helper or "the called function"
+    named = f" ({argument.name})" if argument is not None and argument.name else ""
+    other = " A record of variable size can be sent with bpf_ringbuf_output." if "ringbuf" in helper else ""
+    return Finding(
+        "helper-arg-type",
+        f"Argument {register} of {helper}{named}, {who}, is a variable, but it has to be a "
+        f"constant: a number that the verifier knows when it loads the program.",
+        f"pass a constant, such as sizeof(struct ...), a literal or a #define; a bound or a mask is not "
+        f"enough.{other}",
+        story=case.story(origin),
+        fix=(case.place(origin.position), case.place(case.end)),
+        evidence=(f"R{register} is {describe(case.value(register))}",),
+    )
+
+
 def zero_sized(case: Case, found: re.Match[str]) -> Finding | None:
     register = register_of(found.string)
     if case.called.startswith("bpf_map_"):
@@ -828,10 +850,16 @@ RULES: tuple[Rule, ...] = (
     ),
     rule(
         "helper-mem-size",
-        r"(?:R|arg#)\d+ (?:min value is negative|unbounded (?:memory access|size)), (?:either )?use "
+        r"(?:R|arg#)\d+ (?:min value is negative|unbounded memory access), (?:either )?use "
         r".*'var &= const'",
         size_unbounded,
         "4.15..7.3",
+    ),
+    rule(
+        "helper-arg-type",
+        r"(?:R|arg#)\d+ (?:unbounded size, use|is not a (?:known )?const|must be a known constant)",
+        not_constant,
+        "5.8..7.3",
     ),
     rule("helper-mem-size", r"invalid zero-sized read", zero_sized, "4.15..7.3"),
     rule(

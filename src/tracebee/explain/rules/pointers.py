@@ -100,6 +100,9 @@ SKB_POINTERS = {76: "data", 80: "data_end", 140: "data_meta"}
 XDP_POINTERS = {0: "data", 4: "data_end", 8: "data_meta"}
 MSG_POINTERS = {0: "data", 8: "data_end"}
 
+PAGE = 4096
+"""An address below is that of a member behind a NULL pointer."""
+
 READERS = "bpf_probe_read_kernel() or BPF_CORE_READ() (bpf_probe_read_user() for a user address)"
 
 SECTION_SLEEPABLE = re.compile(r"[^/]*\.s(?:/|$)")
@@ -356,9 +359,6 @@ def wrong_branch(case: Case, register: int, origin: Origin, into: str = "") -> F
         return None
     if any(change.operator not in ("+", "-") or change.narrow for change in origin.changes):
         return None
-    known = case.value(register)
-    if known is not None and known.const not in (None, 0):
-        return None
     name = case.variable(origin.position)
     who = f"`{name}` (R{register})" if name else f"R{register}"
     use = f"passed to {into}" if into else "used"
@@ -374,6 +374,31 @@ def wrong_branch(case: Case, register: int, origin: Origin, into: str = "") -> F
     )
 
 
+def folded_null(case: Case, register: int, origin: Origin) -> Finding | None:
+    """The compiler saw that the pointer is NULL here, and put the member's offset in its place."""
+    if origin.kind != "constant" or origin.constant is None or not 0 <= origin.constant < PAGE:
+        return None
+    for position in range(case.end - 1, max(case.end - 200, -1), -1):
+        step = case.path.operation(position)
+        if (
+            step.kind != "jump"
+            or step.constant != 0
+            or step.base is None
+            or step.operator not in ("==", "!=")
+        ):
+            continue
+        tested = case.path.trace(position, step.base)
+        taken = case.path.insns[position + 1].index != case.path.insns[position].index + 1
+        if tested.kind == "call" and tested.name in NULLABLE and taken == (step.operator == "=="):
+            finding = wrong_branch(case, register, tested)
+            if finding is not None:
+                finding.evidence = (
+                    f"{tested.name} returned NULL on this path, and the address is {origin.constant}",
+                )
+            return finding
+    return None
+
+
 def number_as_pointer(case: Case, register: int) -> Finding:
     """A plain number is dereferenced: why it is one."""
     origin = case.trace(register)
@@ -384,6 +409,7 @@ def number_as_pointer(case: Case, register: int) -> Finding:
         or stale_packet(case, register, origin)
         or damaged_spill(case, register, origin)
         or wrong_branch(case, register, origin)
+        or folded_null(case, register, origin)
     )
     if special is not None:
         return special
@@ -593,6 +619,15 @@ def wrong_type(case: Case, found: re.Match[str]) -> Finding | None:
         if special is not None:
             return special
     argument, helper = argument_of(case, register)
+    if argument is not None and argument.kind == "string" and "print" in helper:
+        return Finding(
+            "printk-format",
+            f"The format string that {helper} gets is not a constant: it must be a NUL-terminated const string in "
+            f"read-only memory (.rodata), and R{register} is {describe(case.value(register))}.",
+            'declare the format as static const char fmt[] = "..."; the kernel reads it when it loads the program',
+            story=case.story(origin),
+            fix=(case.place(origin.position),),
+        )
     ordinal = ORDINALS[register] if register < len(ORDINALS) else f"number {register}"
     wanted = WANTED.get(argument.kind, "") if argument is not None else ""
     named = f" ({argument.name})" if argument is not None and argument.name else ""

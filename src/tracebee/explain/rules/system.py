@@ -826,14 +826,12 @@ RULES: tuple[Rule, ...] = (
     ),
     plain(
         "helper-arg-type",
-        r"((?:R|arg#)\d+) (?:is not a (?:known )?const(?:ant)?|must be a known constant|is not a "
-        r"scalar|expected pointer to "
+        r"((?:R|arg#)\d+) (?:is not a scalar|expected pointer to "
         r"\w+|doesn't point to a map value|doesn't have constant offset|is not a pointer|is of type \S+ "
         r"but .*|invalid \S+ buffer access.*)",
-        "An argument of the called helper ({0}) has the wrong kind: it has to be a constant or the pointer "
-        "that the helper asks for, and here "
-        "it is something else (a variable).",
-        "pass a constant number or the expected kind of pointer; see the helper's prototype",
+        "An argument of the called helper ({0}) has the wrong kind or type: the helper asks for another "
+        "kind of pointer or number there.",
+        "pass the kind of pointer (at a constant offset) or the number that the helper's prototype asks for",
         "4.15..",
     ),
     plain(
@@ -1109,8 +1107,6 @@ def log_cut(case: Case) -> Finding | None:
     facts = case.facts
     quiet = facts.quiet_errno
     if facts.errno != "ENOSPC" and not case.log.tail_cut:
-        return None
-    if case.errors:
         return None
     if quiet in ("E2BIG", "EFAULT"):
         from tracebee.explain.rules.flow import complexity
