@@ -22,6 +22,7 @@ COMMANDS: dict[str, str] = {
     "map": "map",
     "object": "object",
     "prog": "prog",
+    "struct": "struct",
     "tools": "tools",
     "vm": "vm",
     "why": "why",
