@@ -43,7 +43,7 @@ class EventField(Protocol):
 class Slot(NamedTuple):
     """A piece of the record: a field, or a gap (`field` is None) of `size` bytes.
 
-    `width` is the size of one element and `count` the number of elements; a plain value has 0.  `text` says that
+    `width` is the size of one element and `elements` their number; a plain value has 0.  `text` says that
     the elements are characters.
     """
 
@@ -51,7 +51,7 @@ class Slot(NamedTuple):
     offset: int
     size: int
     width: int
-    count: int
+    elements: int
     signed: bool
     text: bool
     field: EventField | None
@@ -158,7 +158,9 @@ def to_c(layout: Layout) -> str:
 def _c_member(slot: Slot) -> str:
     kind = "char" if slot.text else f"__{'s' if slot.signed else 'u'}{slot.width * 8}"
     brackets = (
-        f"[{slot.count or ''}]" if slot.count or (slot.field is not None and slot.field.is_array) else ""
+        f"[{slot.elements or ''}]"
+        if slot.elements or (slot.field is not None and slot.field.is_array)
+        else ""
     )
     if slot.field is not None and slot.field.data_loc:
         brackets = ""
@@ -199,10 +201,10 @@ def _struct_code(slot: Slot) -> str:
         return f"{slot.size}x"
     if not slot.size:
         return ""
-    if slot.text or (slot.count and slot.width == 1):
+    if slot.text or (slot.elements and slot.width == 1):
         return f"{slot.size}s"
     letter = {1: "b", 2: "h", 4: "i", 8: "q"}[slot.width]
-    return f"{slot.count or ''}{letter if slot.signed else letter.upper()}"
+    return f"{slot.elements or ''}{letter if slot.signed else letter.upper()}"
 
 
 def _python_member(slot: Slot, names: dict[Slot, str]) -> str:
@@ -213,8 +215,8 @@ def _python_member(slot: Slot, names: dict[Slot, str]) -> str:
         return f"        # {name}: from {slot.offset} to the end of the record"
     if slot.text:
         value = "next(values).partition(b'\\0')[0]"
-    elif slot.count and slot.width > 1:
-        value = f"[next(values) for _ in range({slot.count})]"
+    elif slot.elements and slot.width > 1:
+        value = f"[next(values) for _ in range({slot.elements})]"
     else:
         value = "next(values)"
     return f"        self.{name} = {value}  # {slot.offset}: {note(slot)}"
@@ -256,9 +258,9 @@ def to_ctypes(layout: Layout) -> str:
 
 def _ctypes_member(slot: Slot) -> str:
     kind = "ctypes.c_char" if slot.text else f"ctypes.c_{'' if slot.signed else 'u'}int{slot.width * 8}"
-    is_array = slot.count or (slot.field is not None and slot.field.is_array and not slot.field.data_loc)
+    is_array = slot.elements or (slot.field is not None and slot.field.is_array and not slot.field.data_loc)
     if is_array:
-        kind = f"{kind} * {slot.count}"
+        kind = f"{kind} * {slot.elements}"
     return f'        ("{slot.name}", {kind}),  # {slot.offset}: {note(slot)}'
 
 
@@ -292,7 +294,7 @@ def _numpy_code(slot: Slot) -> str:
     if slot.text:
         return f"S{slot.size}"
     kind = "i" if slot.signed else "u"
-    return f"({slot.count},){kind}{slot.width}" if slot.count else f"{kind}{slot.width}"
+    return f"({slot.elements},){kind}{slot.width}" if slot.elements else f"{kind}{slot.width}"
 
 
 WRITERS: dict[str, Callable[[Layout], str]] = {
