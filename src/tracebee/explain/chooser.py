@@ -8,7 +8,7 @@ from tracebee.explain.case import Case
 from tracebee.explain.causes import CAUSES
 from tracebee.explain.explanation import Explanation, SourceLine, Step, shorten
 from tracebee.explain.facts import Facts
-from tracebee.explain.log import read_lines, read_text
+from tracebee.explain.log import read_text
 from tracebee.explain.rules import RULES
 from tracebee.explain.rules.record import Finding
 from tracebee.explain.rules.system import empty_log, from_loader, log_cut
@@ -28,11 +28,6 @@ NO_FACTS = Facts()
 def explain_text(text: str, facts: Facts = NO_FACTS) -> Explanation:
     """The explanation of a log; there is one for any text, and none raises."""
     return explain_log(read_text(text), facts)
-
-
-def explain_lines(lines: Iterable[str], facts: Facts = NO_FACTS) -> Explanation:
-    """The same for lines as they come, in bounded memory."""
-    return explain_log(read_lines(lines), facts)
 
 
 def explain_log(log: VerifierLog, facts: Facts = NO_FACTS) -> Explanation:

@@ -73,7 +73,7 @@ class Path:
             insn = by_order.get(insn.origin)
         backwards.reverse()
         self.insns = backwards
-        self.complete = bool(backwards) and backwards[0].index == 0 and not log.gap
+        self.complete = bool(backwards) and backwards[0].index == 0 and not log.gap and not log.head_cut
         self.gap = log.gap
         self.work = 0
         self._operations: dict[int, Operation] = {}

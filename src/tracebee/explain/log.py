@@ -29,8 +29,18 @@ KEEP_INSNS = 30_000
 KEEP_OTHERS = 400
 """Lines of other kinds that are kept from the start, and from the end."""
 
-MAX_PLACES = 1_000_000
-"""Instructions whose source line is remembered; the longest program that a kernel takes."""
+MAX_PLACES = 300_000
+"""Instructions whose source line is remembered."""
+
+MAX_CALLS = 300_000
+"""Calls that are remembered by their instruction."""
+
+BLOCK = 1 << 18
+HEAD = 1 << 18
+"""Characters at the start of a log that are read line by line."""
+
+TAIL = 1 << 22
+"""The same at the end: more than `KEEP_INSNS` instructions with their states."""
 
 INSN = re.compile(r"(\d{1,9}): (?:\(([0-9a-f]{2})\) ?|(?=<invalid ))(.*)", re.DOTALL)
 STATE_LINE = re.compile(r"(?:(\d{1,9}): )?(?:frame(\d+): ?)?(?:R\d+(?:_[rwD]+)?=|fp-\d+(?:_[rwD]+)?=)")
@@ -44,6 +54,8 @@ CUT = re.compile(
 )
 PLACE = re.compile(r"(.*):(\d{1,9})$", re.DOTALL)
 VALIDATING = re.compile(r"Validating (\S+)\(\) func#(\d+)")
+CALL_LINE = re.compile(r"^(?:; ?([^\n]{0,400})\n)?(\d{1,9}): \(85\) call ([^\n; ]{1,200})", re.MULTILINE)
+FRAMING_WORDS = "-- BEGIN PROG LOAD LOG --"
 FRAMING = re.compile(r".*-- (BEGIN|END) PROG LOAD LOG --")
 LOADER = re.compile(r"(?:libbpf|libxdp|libbpfgo|bpftool|WARN|ERROR|Error|error):? ")
 
@@ -167,42 +179,46 @@ class VerifierLog(Frozen):
 
 def read_text(text: str) -> VerifierLog:
     """The value of a text."""
-    return read_lines(_split(text))
+    return _read(text[start : start + BLOCK] for start in range(0, len(text), BLOCK))
 
 
 def read_stream(stream: TextIO) -> VerifierLog:
     """The value of a stream, in memory that does not grow with it."""
-    return read_lines(_stream(stream))
+    return _read(iter(lambda: stream.read(BLOCK), ""))
 
 
-def read_lines(lines: Iterable[str]) -> VerifierLog:
-    """The value of lines, with or without their ends."""
+def _read(blocks: Iterable[str]) -> VerifierLog:
+    """The head line by line, the end line by line, and what is between by a glance."""
     reader = _Reader()
-    feed = reader.feed
-    for line in lines:
-        feed(line)
+    head = 0
+    kept: deque[str] = deque()
+    size = 0
+    for block in _aligned(blocks):
+        if head < HEAD:
+            head += len(block)
+            reader.feed_block(block)
+            continue
+        kept.append(block)
+        size += len(block)
+        while size - len(kept[0]) >= TAIL:
+            size -= len(kept[0])
+            reader.skip_block(kept.popleft())
+    for block in kept:
+        reader.feed_block(block)
     return reader.finish()
 
 
-def _split(text: str) -> Iterator[str]:
-    start = 0
-    length = len(text)
-    while start < length:
-        end = text.find("\n", start)
-        if end < 0:
-            end = length
-        yield text[start : min(end, start + MAX_LINE)]
-        start = end + 1
-
-
-def _stream(stream: TextIO) -> Iterator[str]:
-    while True:
-        line = stream.readline(MAX_LINE)
-        if not line:
-            return
-        yield line
-        while line and not line.endswith("\n"):
-            line = stream.readline(MAX_LINE)
+def _aligned(blocks: Iterable[str]) -> Iterator[str]:
+    """The same text in blocks that end with a line; of an endless line the start."""
+    rest = ""
+    for block in blocks:
+        text = rest + block
+        at = text.rfind("\n") + 1
+        if at:
+            yield text[:at]
+        rest = text[at : at + MAX_LINE]
+    if rest:
+        yield rest
 
 
 class _Reader:
@@ -214,11 +230,48 @@ class _Reader:
         self.done: _Section | None = None
         self.section = _Section()
 
+    def feed_block(self, text: str) -> None:
+        """Read whole lines."""
+        lines = text.split("\n")
+        if not lines[-1]:
+            lines.pop()
+        self.lines += len(lines)
+        for line in lines:
+            self.feed(line)
+
+    def skip_block(self, text: str) -> None:
+        """Take from the middle of a long log what may be asked of later: functions, and who calls what."""
+        self.lines += text.count("\n")
+        if FRAMING_WORDS in text:
+            self._frame("BEGIN")
+        section = self.section
+        section.skipped = True
+        section.pending_origin = -1
+        at = text.rfind("Validating ")
+        if at >= 0 and (found := VALIDATING.match(text, at)):
+            section.validating = found[1]
+        if "(85) call " not in text:
+            return
+        calls, places = section.calls, section.places
+        for found in CALL_LINE.finditer(text):
+            source, slot, name = found.groups()
+            index = int(slot)
+            if index in calls or len(calls) >= MAX_CALLS:
+                continue
+            calls[index] = name
+            if source is not None:
+                section.set_source(source.strip())
+                if section.source is not None:
+                    places[index] = section.source
+
     def feed(self, raw: str) -> None:
-        self.lines += 1
         line = raw[:MAX_LINE].rstrip()
-        # Most lines of a large log are plain instructions; nothing else is asked of them.
-        if line[:1].isdigit() and self._insn(line):
+        # Most lines of a large log are plain instructions and quoted source; nothing else is asked of them.
+        first = line[:1]
+        if first.isdigit() and self._insn(line):
+            return
+        if first == ";" and "\\" not in line:
+            self.section.set_source(line[1:].strip())
             return
         if not line:
             self.section.blank()
@@ -321,7 +374,7 @@ class _Section:
         self.gap_at_head = False
         self.gap_at_end = False
         self.closed = False
-        self.first_cut = False
+        self.skipped = False
 
     def has_news(self) -> bool:
         return bool(self.count or self.head or self.verdict)
@@ -377,7 +430,7 @@ class _Section:
         self.count += 1
         self.gap_at_end = False
         if opcode == 0x85:
-            if len(self.calls) < MAX_PLACES:
+            if len(self.calls) < MAX_CALLS:
                 self.calls[index] = text[5:]
         elif opcode & 7 in (5, 6):
             visits = self.visits.setdefault(index, [])
@@ -468,8 +521,12 @@ class _Section:
                 tuple(self.reason.get("Causal path:", ())),
                 parts["Suggestion:"],
             )
-        head_cut = self.gap_at_head or (bool(insns) and insns[0].origin == -1 and self.first_index != 0)
-        if self.validating and not self.gap:
+        head_cut = (
+            self.skipped
+            or self.gap_at_head
+            or (bool(insns) and insns[0].origin == -1 and self.first_index != 0)
+        )
+        if self.validating and not self.gap and not self.skipped:
             head_cut = False
         return VerifierLog(
             insns,

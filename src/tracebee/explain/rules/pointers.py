@@ -118,6 +118,9 @@ def packet_field(case: Case, origin: Origin) -> str:
     if known is not None:
         return {"pkt": "data", "pkt_end": "data_end", "pkt_meta": "data_meta"}.get(known.kind, "")
     section = case.facts.section
+    if not section and case.path.operation(origin.position).size == 4:
+        # The context's pointers are the fields of 32 bits that turn into pointers.
+        return SKB_POINTERS.get(origin.offset, "") or XDP_POINTERS.get(origin.offset, "")
     if section.startswith("xdp"):
         return XDP_POINTERS.get(origin.offset, "")
     if section.startswith("sk_msg"):

@@ -50,6 +50,16 @@ def leak(case: Case, found: re.Match[str]) -> Finding | None:
     if name in ("bpf_local_irq_save", "bpf_res_spin_lock_irqsave"):
         return region_end(case, "bpf_local_irq_save", place is not None)
     release, thing = ACQUIRERS.get(name, ("", ""))
+    if case.called == "bpf_tail_call":
+        held = f"the {thing} from {name}{at}" if thing else f"what was acquired{at}"
+        return Finding(
+            "tail-call",
+            f"A tail call is done while a reference is held: {held} was not released before bpf_tail_call, and the "
+            f"program cannot do it.",
+            f"call {release or 'its release function'} before bpf_tail_call",
+            fix=(place, case.place(case.end)),
+            others=("reference-leak",),
+        )
     if not name:
         release, thing = guess_release(case)
     release = release or "what releases it (bpf_ringbuf_submit or bpf_ringbuf_discard, bpf_sk_release)"

@@ -154,7 +154,7 @@ def not_allowed(case: Case, found: re.Match[str]) -> Finding | None:
         )
     elif writes and not level:
         reason = " A locked-down kernel (lockdown) refuses it as well."
-    sure = not writes
+    sure = not writes and (helper not in SLEEPING or bool(facts.section))
     old = ' (this kernel\'s word for it is "unknown func")' if found[0].startswith("unknown") else ""
     return Finding(
         cause,
