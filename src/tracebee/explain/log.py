@@ -56,8 +56,11 @@ PLACE = re.compile(r"(.*):(\d{1,9})$", re.DOTALL)
 VALIDATING = re.compile(r"Validating (\S+)\(\) func#(\d+)")
 CALL_LINE = re.compile(r"^(?:; ?([^\n]{0,400})\n)?(\d{1,9}): \(85\) call ([^\n; ]{1,200})", re.MULTILINE)
 FRAMING_WORDS = "-- BEGIN PROG LOAD LOG --"
-FRAMING = re.compile(r".*-- (BEGIN|END) PROG LOAD LOG --")
-LOADER = re.compile(r"(?:libbpf|libxdp|libbpfgo|bpftool|WARN|ERROR|Error|error):? ")
+OUTPUT = re.compile(r".{0,300}?[Vv]erifier (?:output|log|error)s?:\s*")
+"""What some loaders write on the log's first line."""
+
+FRAMING = re.compile(r".{0,400}-- (BEGIN|END) (?:(?:PROG LOAD|DUMP) )?LOG --")
+LOADER = re.compile(r"(?:libbpf|libxdp|libbpfgo|bpftool|bpf|HINT|WARN|ERROR|Error|error):? ")
 
 NOISE = re.compile(
     r"processed \d|verification time|stack depth|insns processed|max_states|peak_states|\d+: safe|safe$|"
@@ -313,6 +316,9 @@ class _Reader:
             return
         section = self.section
         if section.feed_reason(line, indent):
+            return
+        if not section.count and (output := OUTPUT.match(line)) and output.end() < len(line):
+            self._line(line[output.end() :])
             return
         at = line.find("processed ")
         if at >= 0:

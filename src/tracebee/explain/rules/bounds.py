@@ -419,6 +419,42 @@ def not_constant(case: Case, found: re.Match[str]) -> Finding | None:
     )
 
 
+def outside(case: Case, found: re.Match[str]) -> Finding | None:
+    """``R0 max value is outside of the allowed memory range`` without the line that says of what."""
+    register = int(found[1])
+    if error_with(case, PACKET):
+        return packet(case, None, register)
+    if error_with(case, r"invalid access to (?:map|memory)"):
+        return None
+    known = case.value(register)
+    if known is not None and known.kind in ("pkt", "pkt_meta"):
+        return packet(case, None, register)
+    origin, _ = variable_part(case, register) if len(case.path) else (None, 1)
+    _, index = index_of(case)
+    who = f"`{index}` (in R{register})" if index else f"in R{register}"
+    if found[2] == "max":
+        return Finding(
+            "index-unbounded",
+            f"The index or offset {who} may be too large: its maximum is outside of the range of the memory, "
+            f"past its "
+            f"end; the bound on it is missing or wrong.",
+            "bound the index by the number of elements right before the use: if (i >= N) return 0; or mask "
+            "it: i &= N - 1",
+            story=case.story(origin) if origin is not None else (),
+        )
+    return Finding(
+        "map-value-oob",
+        f"The access through R{register} is outside of the memory: the place is beyond its size (a fixed "
+        f"offset and "
+        f"size that are larger than the value), or before its start.",
+        "make the pointer's type and the size of the memory agree, or bound the offset",
+        LIKELY,
+        False,
+        story=case.story(origin) if origin is not None else (),
+        others=("index-unbounded", "packet-bounds"),
+    )
+
+
 def zero_sized(case: Case, found: re.Match[str]) -> Finding | None:
     register = register_of(found.string)
     if case.called.startswith("bpf_map_"):
@@ -504,7 +540,7 @@ def stack_access(case: Case, found: re.Match[str]) -> Finding | None:
     text = found[0]
     register = register_of(text)
     offset = re.search(r"off[= ](-?\d{1,10})", text)
-    size = re.search(r"size[= ](-?\d{1,10})", text)
+    size = re.search(r"(?:access_)?size[= ](-?\d{1,10})", text)
     start = int(offset[1]) if offset else 0
     length = int(size[1]) if size else 1
     outside = start < -MAX_STACK or start >= 0 or start + length > 0
@@ -889,16 +925,23 @@ RULES: tuple[Rule, ...] = (
     ),
     rule(
         "stack-out-of-bounds",
-        r"invalid (?:unbounded )?variable-offset.* stack (?:R|arg#)\d+|variable offset stack pointer "
+        r"invalid (?:unbounded )?variable-offset.* stack (?:R|arg#)\d+|invalid variable stack "
+        r"(?:read|access)|variable offset stack pointer "
         r"cannot be passed|invalid(?: indirect)? read from stack (?:R|arg#)\d+ var_off",
         stack_variable,
         "4.15..7.3",
     ),
     rule(
         "stack-out-of-bounds",
-        r"invalid (?:(?:indirect |zero-size )?(?:read from|write to|access to) )?stack "
+        r"invalid (?:(?:indirect |zero-size )?(?:read from|write to|access to) )?stack (?:type )?"
         r"(?:(?:R|arg#)\d+ )?(?:type=\S+ )?off[= ].*",
         stack_access,
+        "4.15..7.3",
+    ),
+    rule(
+        "index-unbounded",
+        r"(?:R|arg#)(\d+) (max|min) value is outside of the (?:allowed memory|array) range",
+        outside,
         "4.15..7.3",
     ),
     rule("packet-bounds", r"(?:R|arg#)\d+ offset is outside of the packet", packet_outside, "4.15..6.18"),

@@ -531,7 +531,7 @@ def invalid_access(case: Case, found: re.Match[str]) -> Finding | None:
     register, kind = int(found[1]), found[2]
     if "or_null" in kind:
         return may_be_null(case, register, kind)
-    if kind in ("scalar", "inv"):
+    if kind in ("scalar", "inv", "imm", "unknown_value", "unknown"):
         return number_as_pointer(case, register)
     if kind == "pkt_end":
         return Finding(
@@ -625,11 +625,25 @@ def wrong_type(case: Case, found: re.Match[str]) -> Finding | None:
     if argument is not None and argument.kind == "string" and "print" in helper:
         return Finding(
             "printk-format",
-            f"The format string that {helper} gets is not a constant: it must be a NUL-terminated const string in "
+            f"The format string that {helper} gets is not a constant: it must be a NUL-terminated const "
+            f"string in "
             f"read-only memory (.rodata), and R{register} is {describe(case.value(register))}.",
             'declare the format as static const char fmt[] = "..."; the kernel reads it when it loads the program',
             story=case.story(origin),
             fix=(case.place(origin.position),),
+        )
+    rules = {"timer": "timer-callback", "lock": "spin-lock", "dynptr": "dynptr"}
+    if argument is not None and argument.kind in rules:
+        return Finding(
+            rules[argument.kind],
+            f"Argument {register} of {helper} ({argument.name}) has to be {WANTED[argument.kind]}, and "
+            f"R{register} is "
+            f"{describe(case.value(register))}.",
+            "pass the address of the member in a value that bpf_map_lookup_elem returned: &value->member"
+            if argument.kind != "dynptr"
+            else "pass the address of a struct bpf_dynptr on the stack that was initialised before",
+            story=case.story(origin),
+            others=("helper-arg-type",),
         )
     ordinal = ORDINALS[register] if register < len(ORDINALS) else f"number {register}"
     wanted = WANTED.get(argument.kind, "") if argument is not None else ""
@@ -831,7 +845,9 @@ def operation_text(case: Case) -> str:
 
 
 def unprivileged_math(case: Case, found: re.Match[str]) -> Finding | None:
-    """What only programs without CAP_PERFMON hear."""
+    """What only programs without CAP_PERFMON hear, and before 4.14 all."""
+    if case.facts.is_root() and "for !root" not in found[0] and "comparison" not in found[0]:
+        return pointer_math(case, found)
     return Finding(
         "unprivileged-leak",
         f"An unprivileged program does pointer arithmetic or a pointer comparison that could tell it a "

@@ -54,7 +54,8 @@ def leak(case: Case, found: re.Match[str]) -> Finding | None:
         held = f"the {thing} from {name}{at}" if thing else f"what was acquired{at}"
         return Finding(
             "tail-call",
-            f"A tail call is done while a reference is held: {held} was not released before bpf_tail_call, and the "
+            f"A tail call is done while a reference is held: {held} was not released before bpf_tail_call, "
+            f"and the "
             f"program cannot do it.",
             f"call {release or 'its release function'} before bpf_tail_call",
             fix=(place, case.place(case.end)),

@@ -722,7 +722,8 @@ RULES: tuple[Rule, ...] = (
     ),
     rule(
         "gpl-only",
-        r"cannot call (?:GPL-restricted|kernel) function from non-GPL.*|must have a GPL compatible "
+        r"cannot call (?:GPL-restricted|kernel|GPL only) function from (?:non-GPL|proprietary).*|must have a "
+        r"GPL compatible "
         r"license|Cannot access kernel "
         r"'struct \w+' from non-GPL.*",
         license_missing,
