@@ -135,7 +135,7 @@ def test_a_script_there_with_its_output_here(tmp_path: Path) -> None:
         (["vm", "run", "--kernel", KERNEL, "--share", "/no/such", "--", "true"], "no such file"),
         (["vm", "run", "--kernel", "/etc/passwd", "--", "true"], "is not a bzImage"),
         (["check", "--kernel", KERNEL, "no-such-file"], "failed to open file"),
-        (["check", "script.bt"], "which kernels"),
+        (["check", "no-such-file"], "failed to open file"),
     ],
 )
 def test_mistakes_are_told_without_a_boot(tmp_path: Path, words: list[str], message: str) -> None:

@@ -1,4 +1,4 @@
-"""``tracebee check``: which kernels take a script, and why not where not."""
+"""``tracebee check``: mistakes to be seen without a kernel; which kernels take a script, and why not where not."""
 
 from __future__ import annotations
 
@@ -20,27 +20,42 @@ if TYPE_CHECKING:
     from tracebee.microvm.kernels import Kernel
 
 USAGE = """\
+  tracebee check script.bt
+  tracebee check probe.bpf.o
   tracebee check --kernel 5.10,6.1,6.12,7.2 script.bt
   tracebee check --kernel 6.1,here -e 'kprobe:vfs_read { @[comm] = count(); }'
 
-tracebee check: say which kernels take a script: it is compiled, loaded and attached on each, and runs on none.
+tracebee check: find mistakes that load well and then show wrong values, or fail at the attach; nothing is loaded.
+With --kernel, say which kernels take a script: it is compiled, loaded and attached on each, and runs on none.
 
 USAGE:
+    tracebee check [-f FORMAT] FILE [parameters]
+    tracebee check [-f FORMAT] -e PROGRAM [parameters]
     tracebee check --kernel KERNEL[,KERNEL ...] [options] FILE [parameters]
     tracebee check --kernel KERNEL[,KERNEL ...] [options] -e PROGRAM [parameters]
 
+FILE is a script, or without --kernel also an object of clang's.
 A kernel is a version (tracebee vm list shows them), the path of a vmlinuz, or "here" for the running one.
 
 OPTIONS:
     --kernel LIST    the kernels to ask
     -e PROGRAM       the program itself
-    -f FORMAT        text, or json: one object a line and kernel
+    -f FORMAT        text, or json: one object a line for each complaint, or each kernel
     -v               all that was said about a refusal, not its first line alone
     --jobs N         guests at the same time (as many as this machine has processors)
     -h, --help       print this help
 
+COMPLAINTS, by id:
+    value-cut          a 64-bit value printed with %d or %x
+    pointer-printed    an address printed, or used as a key, in the place of what is there
+    read-at-entry      memory read at the entry of the call that fills it
+    user-as-kernel     an address of user space read as one of the kernel
+    wrapper-arguments  a system call's arguments taken from the registers of its wrapper
+    past-the-record    a read behind the end of a field or of the event's record
+    and for objects the causes of tracebee why
+
 EXIT STATUS:
-    0 if every kernel takes the script, 1 if one does not, 125 if a guest failed
+    0 if there is nothing to complain about, or every kernel takes the script; 1 if not; 125 if a guest failed
 """
 
 HERE = "here"
@@ -105,9 +120,11 @@ def run(words: list[str]) -> int:
                 return 0
     if format_ not in ("text", "json"):
         raise UsageError(f"check: unknown format: {format_}", "formats: text, json")
-    if not kernels:
-        raise UsageError("check: which kernels?", "say --kernel 5.10,6.1,6.12,7.2")
     script += rest
+    if not kernels:
+        from tracebee.cli.staticcheck import check_statically
+
+        return check_statically(script, format_)
     check_script(script)
     answers = ask(find_all(kernels), script, jobs)
     show(answers, format_, verbose)
@@ -131,7 +148,7 @@ def check_script(words: Sequence[str]) -> None:
             raise UsageError(f"failed to open file '{words[0]}': {error.strerror}") from None
         if start == b"\x7fELF":
             raise NotSupportedError(
-                f"{words[0]}: checking ELF objects", "", "only scripts can be checked so far"
+                f"{words[0]}: checking ELF objects", "", "only scripts can be checked on other kernels"
             )
     check_grammar(words)
 

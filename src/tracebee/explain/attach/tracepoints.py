@@ -21,8 +21,8 @@ TRACEFS_PATHS = ("/sys/kernel/tracing", "/sys/kernel/debug/tracing")
 def record_size(text: str) -> int:
     """The bytes of a record by its format file; 0 where there is none.
 
-    What a program may read is this much, rounded up to 8 and less 4, as perf pads records
-    (perf_event_set_bpf_prog() looks at trace_event_get_offsets(), which is the end of the last field).
+    What a program may read is this much: perf_event_set_bpf_prog() compares the highest byte of the program with
+    trace_event_get_offsets(), the end of the last field.
     """
     ends = [
         int(offset) + int(size) for offset, size in re.findall(r"offset:(\d{1,7});\s*size:(\d{1,7});", text)

@@ -1,0 +1,156 @@
+"""Arguments that point into user memory, and of those the ones that a call fills as it returns.
+
+Names of the arguments of system calls are those of their tracepoints (and of SYSCALL_DEFINE), those of functions
+the kernel's or the manual's.  A function's argument is known by its number, from 0, and its name.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class UserArgument(NamedTuple):
+    """An argument that is an address in user space; `filled` if what is there is only right at the return."""
+
+    number: int
+    name: str
+    filled: bool = False
+
+
+FILLED_BY_CALL: dict[str, tuple[str, ...]] = {
+    "read": ("buf",),
+    "pread64": ("buf",),
+    "recvfrom": ("ubuf", "addr"),
+    "getrandom": ("ubuf", "buf"),
+    "getcwd": ("buf",),
+    "readlink": ("buf",),
+    "readlinkat": ("buf",),
+    "newstat": ("statbuf",),
+    "newlstat": ("statbuf",),
+    "newfstat": ("statbuf",),
+    "newfstatat": ("statbuf",),
+    "stat": ("statbuf",),
+    "lstat": ("statbuf",),
+    "fstat": ("statbuf",),
+    "statx": ("buffer",),
+    "statfs": ("buf",),
+    "fstatfs": ("buf",),
+    "getdents": ("dirent",),
+    "getdents64": ("dirent",),
+    "newuname": ("name",),
+    "uname": ("name",),
+    "pipe": ("fildes",),
+    "pipe2": ("fildes",),
+    "socketpair": ("usockvec",),
+    "wait4": ("stat_addr", "ru"),
+    "waitid": ("infop", "ru"),
+    "getsockname": ("usockaddr",),
+    "getpeername": ("usockaddr",),
+    "accept": ("upeer_sockaddr",),
+    "accept4": ("upeer_sockaddr",),
+    "getsockopt": ("optval",),
+    "clock_gettime": ("tp", "which_clock_tp"),
+    "clock_getres": ("tp",),
+    "gettimeofday": ("tv", "tz"),
+    "getitimer": ("value",),
+    "timer_gettime": ("setting",),
+    "nanosleep": ("rmtp",),
+    "clock_nanosleep": ("rmtp",),
+    "times": ("tbuf",),
+    "sysinfo": ("info",),
+    "getrlimit": ("rlim",),
+    "prlimit64": ("old_rlim",),
+    "getrusage": ("ru",),
+    "sched_getaffinity": ("user_mask_ptr",),
+    "sched_getparam": ("param",),
+    "getxattr": ("value",),
+    "lgetxattr": ("value",),
+    "fgetxattr": ("value",),
+    "listxattr": ("list",),
+    "llistxattr": ("list",),
+    "flistxattr": ("list",),
+    "epoll_wait": ("events",),
+    "epoll_pwait": ("events",),
+    "epoll_pwait2": ("events",),
+    "io_getevents": ("events",),
+    "getgroups": ("grouplist",),
+    "getresuid": ("ruidp", "euidp", "suidp"),
+    "getresgid": ("rgidp", "egidp", "sgidp"),
+    "rt_sigpending": ("uset",),
+    "mincore": ("vec",),
+    "capget": ("dataptr",),
+    "process_vm_readv": ("lvec",),
+}
+"""System call → arguments that it fills."""
+
+KERNEL_FUNCTIONS: dict[str, tuple[UserArgument, ...]] = {
+    "vfs_read": (UserArgument(1, "buf", True),),
+    "vfs_write": (UserArgument(1, "buf"),),
+    "ksys_read": (UserArgument(1, "buf", True),),
+    "ksys_write": (UserArgument(1, "buf"),),
+    "ksys_pread64": (UserArgument(1, "buf", True),),
+    "ksys_pwrite64": (UserArgument(1, "buf"),),
+    "do_readv": (UserArgument(1, "vec"),),
+    "do_writev": (UserArgument(1, "vec"),),
+    "do_sys_open": (UserArgument(1, "filename"),),
+    "do_sys_openat2": (UserArgument(1, "filename"),),
+    "getname": (UserArgument(0, "filename"),),
+    "getname_flags": (UserArgument(0, "filename"),),
+    "strncpy_from_user": (UserArgument(1, "src"),),
+    "strnlen_user": (UserArgument(0, "str"),),
+    "_copy_from_user": (UserArgument(1, "from"),),
+    "_copy_to_user": (UserArgument(0, "to", True),),
+    "user_path_at": (UserArgument(1, "name"),),
+    "user_path_at_empty": (UserArgument(1, "name"),),
+    "do_faccessat": (UserArgument(1, "filename"),),
+    "do_fchmodat": (UserArgument(1, "filename"),),
+    "do_fchownat": (UserArgument(1, "filename"),),
+    "do_readlinkat": (UserArgument(1, "pathname"), UserArgument(2, "buf", True)),
+    "__sys_connect": (UserArgument(1, "uservaddr"),),
+    "__sys_bind": (UserArgument(1, "umyaddr"),),
+    "__sys_accept4": (UserArgument(1, "upeer_sockaddr", True), UserArgument(2, "upeer_addrlen", True)),
+    "__sys_sendto": (UserArgument(1, "buff"), UserArgument(4, "addr")),
+    "__sys_recvfrom": (UserArgument(1, "ubuf", True), UserArgument(4, "addr", True)),
+    "__sys_sendmsg": (UserArgument(1, "msg"),),
+    "__sys_recvmsg": (UserArgument(1, "msg"),),
+    "__sys_setsockopt": (UserArgument(3, "user_optval"),),
+    "__sys_getsockopt": (UserArgument(3, "optval", True), UserArgument(4, "optlen", True)),
+    "__sys_getsockname": (UserArgument(1, "usockaddr", True),),
+    "__sys_getpeername": (UserArgument(1, "usockaddr", True),),
+}
+"""Functions of the kernel that take addresses of user space."""
+
+USER_FUNCTIONS: dict[str, tuple[UserArgument, ...]] = {
+    "read": (UserArgument(1, "buf", True),),
+    "pread": (UserArgument(1, "buf", True),),
+    "pread64": (UserArgument(1, "buf", True),),
+    "recv": (UserArgument(1, "buf", True),),
+    "recvfrom": (UserArgument(1, "buf", True),),
+    "fread": (UserArgument(0, "ptr", True),),
+    "fgets": (UserArgument(0, "s", True),),
+    "gets": (UserArgument(0, "s", True),),
+    "readlink": (UserArgument(1, "buf", True),),
+    "getcwd": (UserArgument(0, "buf", True),),
+    "gethostname": (UserArgument(0, "name", True),),
+    "realpath": (UserArgument(1, "resolved_path", True),),
+    "strcpy": (UserArgument(0, "dst", True),),
+    "strncpy": (UserArgument(0, "dst", True),),
+    "stpcpy": (UserArgument(0, "dst", True),),
+    "memcpy": (UserArgument(0, "dest", True),),
+    "memmove": (UserArgument(0, "dest", True),),
+    "sprintf": (UserArgument(0, "str", True),),
+    "snprintf": (UserArgument(0, "str", True),),
+    "vsnprintf": (UserArgument(0, "str", True),),
+    "strftime": (UserArgument(0, "s", True),),
+    "inet_ntop": (UserArgument(2, "dst", True),),
+    "getrandom": (UserArgument(0, "buf", True),),
+    "getentropy": (UserArgument(0, "buffer", True),),
+    "SSL_read": (UserArgument(1, "buf", True),),
+    "SSL_read_ex": (UserArgument(1, "buf", True),),
+    "gnutls_record_recv": (UserArgument(1, "data", True),),
+    "PR_Read": (UserArgument(1, "buf", True),),
+    "stat": (UserArgument(1, "statbuf", True),),
+    "fstat": (UserArgument(1, "statbuf", True),),
+    "lstat": (UserArgument(1, "statbuf", True),),
+}
+"""Functions of usual libraries that fill memory of their callers."""
