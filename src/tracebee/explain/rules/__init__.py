@@ -8,9 +8,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tracebee.explain.rules import bounds, flow, pointers, resources, system
+from tracebee.explain.rules import bounds, flow, pointers, rare, resources, system
 
 if TYPE_CHECKING:
     from tracebee.explain.rules.record import Rule
 
-RULES: tuple[Rule, ...] = (*pointers.RULES, *bounds.RULES, *flow.RULES, *resources.RULES, *system.RULES)
+RULES: tuple[Rule, ...] = (
+    *pointers.RULES,
+    *bounds.RULES,
+    *flow.RULES,
+    *resources.RULES,
+    *system.RULES,
+    *rare.RULES,
+)

@@ -225,7 +225,7 @@ def may_be_null(case: Case, register: int, kind: str, into: str = "") -> Finding
             others=("null-check-missing",),
         )
     typed = kind.startswith(("trusted_ptr_", "ptr_", "rcu_ptr_", "untrusted_ptr_"))
-    if typed and origin.kind == "context":
+    if typed and origin.kind == "context" and origin.name != "pointer":
         number = origin.offset // 8
         name = case.variable(origin.position)
         return Finding(
