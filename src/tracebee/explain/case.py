@@ -93,9 +93,7 @@ class Case:
     def _resolved(self) -> dict[int, SourceLine]:
         if self.source is None:
             return {}
-        quoted: list[SourceLine | None] = [insn.source for insn in self.log.insns[-5000:]]
-        quoted.append(self.log.source)
-        return resolve_lines(quoted, self.source)
+        return resolve_lines(self.log.insns[-5000:], self.source)
 
     def numbered(self, line: SourceLine | None) -> SourceLine | None:
         """A quoted line with its number, where source or log has it."""

@@ -11,6 +11,10 @@ from tracebee.records import Frozen
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from tracebee.explain.log import Insn
+
+CALL = 0x85
+
 _NO_FILES: dict[str, str] = {}
 _NO_LINES: dict[int, SourceLine] = {}
 
@@ -105,23 +109,34 @@ def squeeze(text: str) -> str:
     return " ".join(text.split())
 
 
-def resolve_lines(quoted: Sequence[SourceLine | None], source: Source) -> dict[int, SourceLine]:
+def resolve_lines(insns: Sequence[Insn], source: Source) -> dict[int, SourceLine]:
     """Give quoted lines their numbers: by `id()` of each quoted value, the line of the source.
 
     Kernels before 6.9 quote the text alone.  Text that is there once is certain; for the others the nearest line
-    in the order of the log is taken.
+    in the order of the log is taken.  A line that made its call and is quoted again is the next one like it.
     """
     resolved: dict[int, SourceLine] = {}
     near = 0
-    for line in quoted:
-        if line is None or id(line) in resolved:
-            if line is not None:
-                near = resolved[id(line)].line
+    before: SourceLine | None = None
+    called = ""
+    for insn in insns:
+        line = insn.source
+        if line is None:
             continue
-        place = source.at(line.line) if line.line else source.find(line.text, near)
-        if place is not None:
-            if line.file:
-                place = SourceLine(line.file, place.line, place.text)
-            resolved[id(line)] = place
-            near = place.line
+        if line is not before:
+            known = resolved.get(id(line))
+            if known is None:
+                again = before is not None and called and line.text == before.text and called in line.text
+                known = (
+                    source.at(line.line) if line.line else source.find(line.text, near + 1 if again else near)
+                )
+                if known is not None:
+                    if line.file:
+                        known = SourceLine(line.file, known.line, known.text)
+                    resolved[id(line)] = known
+            if known is not None:
+                near = known.line
+            before, called = line, ""
+        if insn.opcode == CALL:
+            called = insn.text[5:].partition("#")[0]
     return resolved

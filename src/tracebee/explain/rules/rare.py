@@ -19,7 +19,8 @@ _RARE: tuple[tuple[str, str, str, str], ...] = (
     ),
     (
         "ctx-access",
-        r"(error during ctx access conversion.*|func '[^']*' arg\d+ .*|invalid access to context, ctx_size=.*)",
+        r"(error during ctx access conversion.*|func '[^']*' arg\d+ .*|invalid access to context, "
+        r"ctx_size=.*)",
         "The context (ctx) or an argument of the hook cannot be read so: {0}.",
         "read arguments of a pointer or number type, whole, and only those that the function has",
     ),
@@ -55,13 +56,15 @@ _RARE: tuple[tuple[str, str, str, str], ...] = (
     ),
     (
         "stack-out-of-bounds",
-        r"(invalid read from stack arg off .*|stack arg write offset .*|stack size \d+\(extra \d+\) is too large)",
+        r"(invalid read from stack arg off .*|stack arg write offset .*|stack size \d+\(extra \d+\) is too "
+        r"large)",
         "The stack is used beyond its size or the arguments on it: {0}.",
         "use less stack, and pass fewer arguments",
     ),
     (
         "return-range",
-        r"(BPF_LSM_CGROUP that attach to void LSM hooks can't modify return value!|Attach to function .* with a >8 "
+        r"(BPF_LSM_CGROUP that attach to void LSM hooks can't modify return value!|Attach to function .* "
+        r"with a >8 "
         r"byte return value.*|callback leftover stack slots.*)",
         "The return value cannot be changed or is not one that is allowed: {0}.",
         "return 0 or 1 as the hook's documentation says",
@@ -80,29 +83,33 @@ _RARE: tuple[tuple[str, str, str, str], ...] = (
     ),
     (
         "read-only-write",
-        r"(invalid map_ptr to access map->\w+|write access at off \d+ with size \d+.*|.*rdonly/rdwr_buf_size.*"
+        r"(invalid map_ptr to access map->\w+|write access at off \d+ with size "
+        r"\d+.*|.*rdonly/rdwr_buf_size.*"
         r"|.*bpf_rdonly_cast.*)",
         "Memory that may only be read, or not so, is accessed: {0}.",
         "only read it, through the type that the function gave",
     ),
     (
         "kfunc",
-        r"(.*(?:kernel func|kfunc|acquire kernel function|kernel btf_id|allocated object must|untrusted cannot be "
+        r"(.*(?:kernel func|kfunc|acquire kernel function|kernel btf_id|allocated object must|untrusted "
+        r"cannot be "
         r"combined).*)",
         "A kernel function (kfunc) is called in a way that this kernel does not take: {0}.",
         "compare the call with the function's prototype and flags on this kernel",
     ),
     (
         "attach-target",
-        r"(Helper has invalid btf.*|struct_ops module .*|freplace programs .*|btf_vmlinux_value_type_id can only.*)",
+        r"(Helper has invalid btf.*|struct_ops module .*|freplace programs .*|btf_vmlinux_value_type_id can "
+        r"only.*)",
         "What the program is to be attached to is not there or not of the right kind: {0}.",
         "check the target's name and type in the kernel's BTF",
     ),
     (
         "bad-instruction",
         r"(insn \d+ cannot be patched.*|ldimm64 .*|.*jump table.*|pseudo btf_id .*|reserved field.*"
-        r"|invalid insn idx.*|r11 load must.*|stack_slots supports.*|unrecognized \S+ type \d+|call to invalid destination"
-        r"|callee not found at insn.*|target of func call.*|64-bit (?:store-releases|load-acquires).*)",
+        r"|invalid insn idx.*|r11 load must.*|stack_slots supports.*|unrecognized \S+ type \d+"
+        r"|call to invalid destination|callee not found at insn.*|target of func call.*|64-bit "
+        r"(?:store-releases|load-acquires).*)",
         "An instruction is not one that this kernel takes: {0}.",
         "build the object with a compiler and loader that fit this kernel",
     ),
@@ -120,10 +127,14 @@ _RARE: tuple[tuple[str, str, str, str], ...] = (
     ),
     (
         "helper-arg-type",
-        r"((?:R\d+|arg\d+) (?:doesn't|does not|has|expect|must|is|points|pointer|invalid) .*|.*may write into memory "
-        r"pointed by .*|Two map pointers in .*|.*expects arg#1.*|unsupported arg type.*|invalid access to flow keys.*"
-        r"|invalid arg_type for .*|function expects only one referenced object.*|the prog does not allow writes to "
-        r"packet data|register R\d+ doesn't point to any offset.*|off=\d+ doesn't point to .*|expected \S+ or socket"
+        r"((?:R\d+|arg\d+) (?:doesn't|does not|has|expect|must|is|points|pointer|invalid) .*|.*may write "
+        r"into memory "
+        r"pointed by .*|Two map pointers in .*|.*expects arg#1.*|unsupported arg type.*|invalid access to "
+        r"flow keys.*"
+        r"|invalid arg_type for .*|function expects only one referenced object.*|the prog does not allow "
+        r"writes to "
+        r"packet data|register R\d+ doesn't point to any offset.*|off=\d+ doesn't point to .*|expected \S+ "
+        r"or socket"
         r"|callee expects \d+ args.*)",
         "An argument of the called function has the wrong kind: {0}.",
         "pass what the function's prototype asks for",
