@@ -11,7 +11,7 @@ It is cut by what a caller would do about each branch::
     ├─ TargetError         the process or file to trace        .target
     │  └─ GuestError       the virtual machine for it          .console
     ├─ VerifierError       the kernel refused a program        .program .log .errno .explanation
-    ├─ AttachError         a probe could not be attached       .probe .reason .hint
+    ├─ AttachError         a probe could not be attached       .probe .reason .hint .explanation
     ├─ SyscallError        the kernel failed us                .call .errno    (also an OSError)
     ├─ EngineFault         a program misbehaved in user space  .program .insn_index .address
     └─ InternalError       our own bug
@@ -168,11 +168,22 @@ class VerifierError(TracebeeError):
 class AttachError(TracebeeError):
     """A program was loaded but could not be attached to its probe."""
 
+    explainer: Callable[[], Explanation | None] | None = None
+    """Makes the explanation; set by whoever knows the machine and the probe."""
+
     def __init__(self, probe: str, reason: str, hint: str = "") -> None:
         self.probe = probe
         self.reason = reason
         self.hint = hint
+        self._explanation: Explanation | None = None
         super().__init__(f"cannot attach {probe}: {reason}")
+
+    @property
+    def explanation(self) -> Explanation | None:
+        """Why, and what works in its place; made when it is first asked for.  None where nothing can explain."""
+        if self._explanation is None and self.explainer is not None:
+            self._explanation = self.explainer()
+        return self._explanation
 
 
 class EngineFault(TracebeeError):

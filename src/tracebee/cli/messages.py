@@ -7,7 +7,7 @@ import sys
 
 def message_of(error: Exception) -> str:
     """The text of an error for a person."""
-    from tracebee.errors import SourceError, VerifierError
+    from tracebee.errors import AttachError, SourceError, VerifierError
 
     if isinstance(error, SourceError):
         return str(error)
@@ -16,6 +16,10 @@ def message_of(error: Exception) -> str:
 
         return describe_refusal(error)
     text = str(error)
+    if isinstance(error, AttachError):
+        told = error.explanation
+        if told is not None and told.cause and told.sure:
+            text = f"{text}\n{told.text()}"
     return f"ERROR: {text}" if text else ""
 
 

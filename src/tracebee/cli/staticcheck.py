@@ -122,10 +122,16 @@ def line_of(span: Span) -> int:
 
 def of_object(name: str, data: bytes, machine: CheckedMachine) -> Iterator[Complaint]:
     """The complaints about an object: reads behind an event's record, places that cannot be hooked."""
+    from tracebee.host.kconfig import read_kconfig
     from tracebee.object import read_object
     from tracebee.object.contextreads import context_reads
 
-    spec = read_object(data, name)
+    try:
+        kconfig, _ = read_kconfig()
+    except OSError:
+        kconfig = {}
+    # CO-RE moves offsets to where this kernel has them, so that what is left wrong is wrong here.
+    spec = read_object(data, name, machine.btf(), kconfig=kconfig)
     programs = {program.name: program for program in spec.programs}
     for probe in spec.probes:
         program = programs[probe.program]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 from tracebee.errors import (
@@ -21,6 +22,7 @@ from tracebee.kernel.memlock import raise_memlock
 from tracebee.kernel.programs import Program, load_program
 from tracebee.kernel.ring import Ring, default_bytes, valid_bytes
 from tracebee.session.backend import GlobalState
+from tracebee.session.unattached import explain_attach
 from tracebee.spec.objects import Iterator, RunOnce
 from tracebee.syscalls import bpf
 
@@ -140,7 +142,12 @@ class KernelBackend(GlobalState):
         if refused is not None:
             lines = [line for line in refused.log.splitlines() if line and not line.startswith("processed ")]
             raise AttachError(probe.name, lines[-1] if lines else str(refused))
-        link = attach(self.programs[probe.program], probe, self.context)
+        try:
+            link = attach(self.programs[probe.program], probe, self.context)
+        except AttachError as error:
+            # Only if somebody asks: it reads the lists of the kernel.
+            error.explainer = partial(explain_attach, error, probe, self.spec, self.machine)
+            raise
         self.links.append((probe.attach, link))
         return link.skipped
 
