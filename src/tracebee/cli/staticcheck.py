@@ -113,6 +113,15 @@ def of_script(
         )
 
 
+def version_code() -> int:
+    """LINUX_VERSION_CODE of the running kernel."""
+    import re
+
+    numbers = [int(number) for number in re.findall(r"\d+", os.uname().release)[:3]]
+    major, minor, patch = (*numbers, 0, 0, 0)[:3]
+    return major << 16 | minor << 8 | min(patch, 255)
+
+
 def line_of(span: Span) -> int:
     """The line of a place; of what a macro brought in, that of its use."""
     while span.expanded_from is not None:
@@ -131,7 +140,7 @@ def of_object(name: str, data: bytes, machine: CheckedMachine) -> Iterator[Compl
     except OSError:
         kconfig = {}
     # CO-RE moves offsets to where this kernel has them, so that what is left wrong is wrong here.
-    spec = read_object(data, name, machine.btf(), kconfig=kconfig)
+    spec = read_object(data, name, machine.btf(), kconfig=kconfig, version=version_code())
     programs = {program.name: program for program in spec.programs}
     for probe in spec.probes:
         program = programs[probe.program]
