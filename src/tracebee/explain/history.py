@@ -238,7 +238,7 @@ class Path:
         known = self.value(at, base)
         origin = self.trace(at, base, depth + 1)
         kind = known.kind if known is not None else origin.name if origin.kind == "load" else ""
-        if kind == "ctx" or (not kind and origin.kind == "context"):
+        if kind == "ctx" or (not kind and origin.kind == "context" and origin.name == "pointer"):
             return Origin("context", at, "ctx", register, operation.offset, None, steps, None, changes)
         return Origin("load", at, kind, register, operation.offset, None, steps, origin, changes)
 

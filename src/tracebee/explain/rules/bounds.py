@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from tracebee.explain.case import describe, register_of
-from tracebee.explain.explanation import Edit
+from tracebee.explain.explanation import Edit, SourceLine
 from tracebee.explain.history import Origin
 from tracebee.explain.rules.pointers import argument_of
 from tracebee.explain.rules.record import LIKELY, Finding, Rule, rule
@@ -91,14 +91,24 @@ def variable_part(case: Case, register: int) -> tuple[Origin | None, int]:
     return origin, min(scale, 65536)
 
 
-def bound_test(case: Case, index: str, limit: int) -> Edit | None:
-    """A test of the index in front of the line that stopped."""
+def bound_test(case: Case, index: str, limit: int, origin: Origin | None) -> Edit | None:
+    """A test of the index in front of the line that stopped, or a mask in it.
+
+    Where the index is computed, the compiler may test what it is computed from: a bound that the verifier does not
+    see in the index.  A mask stays.
+    """
     place = case.place(case.end)
     if place is None or not place.line or case.source is None or not re.fullmatch(r"[A-Za-z_]\w*", index):
         return None
     text = case.source.lines[place.line - 1]
     if not text.rstrip().endswith(";"):
         return None
+    if origin is not None and any(change.operator not in ("<<", "+") for change in origin.changes):
+        if limit < 2 or limit & (limit - 1) or text.count(f"[{index}]") != 1:
+            return None
+        return Edit(
+            (text,), (text.replace(f"[{index}]", f"[{index} & {limit - 1}]"),), place.file, place.line
+        )
     indent = text[: len(text) - len(text.lstrip())]
     step = "\t" if "\t" in indent or not indent else "    "
     return Edit(
@@ -211,7 +221,7 @@ def bound_too_large(
         sure=sure,
         story=case.story(origin) if origin is not None else (),
         fix=(case.place(origin.position) if origin is not None else None, case.place(case.end)),
-        edit=bound_test(case, name, limit) if limit else None,
+        edit=bound_test(case, name, limit, origin) if limit else None,
     )
 
 
@@ -262,7 +272,7 @@ def unbounded(case: Case, found: re.Match[str]) -> Finding | None:
         f"volatile access",
         story=case.story(origin) if origin is not None else (),
         fix=(case.place(origin.position) if origin is not None else None, case.place(case.end)),
-        edit=bound_test(case, name, limit) if limit else None,
+        edit=bound_test(case, name, limit, origin) if limit else None,
     )
 
 
@@ -340,7 +350,7 @@ def math_between(case: Case, found: re.Match[str]) -> Finding | None:
         sure=sure,
         story=case.story(origin),
         fix=(case.place(origin.position), case.place(case.end)),
-        edit=bound_test(case, name, limit) if limit and not signed else None,
+        edit=bound_test(case, name, limit, origin) if limit and not signed else None,
         others=() if sure else ("packet-bounds" if kind == "pkt" else "stack-out-of-bounds",),
     )
 
@@ -649,7 +659,27 @@ def uninitialised(case: Case, register: int | None, start: int, missing: int, si
     also: tuple[str, ...] = ()
     if case.older("6.3") is not False:
         also = ("Linux 6.3 and later let privileged programs read such bytes",)
-    return Finding("stack-uninit", sentence, advice, also=also, fix=(case.place(case.end),))
+    edit = zeroed(case, variable)
+    fix = SourceLine(edit.file, edit.line, edit.old[0].strip()) if edit is not None else case.place(case.end)
+    return Finding("stack-uninit", sentence, advice, also=also, fix=(fix,), edit=edit)
+
+
+def zeroed(case: Case, variable: str) -> Edit | None:
+    """The declaration of a variable, with all of it set to zero."""
+    place = case.place(case.end)
+    if not variable or case.source is None or place is None:
+        return None
+    declared = re.compile(
+        rf"^(\s+(?:struct\s+|union\s+|unsigned\s+)?\w+\s+{re.escape(variable)})\s*(\[\w*\])?;\s*$"
+    )
+    for number in range(place.line - 1, 0, -1):
+        text = case.source.lines[number - 1]
+        found = declared.match(text)
+        if found:
+            return Edit((text,), (f"{found[1]}{found[2] or ''} = {{}};",), case.source.file, number)
+        if text.startswith("}"):
+            break
+    return None
 
 
 def stack_variable_name(case: Case) -> str:

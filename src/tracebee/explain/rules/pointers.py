@@ -163,12 +163,11 @@ def null_test(case: Case, name: str, position: int | None) -> tuple[Edit | None,
     return Edit((text,), new, stop.file, stop.line), stop
 
 
-def leaves_cleanly(case: Case) -> bool:
-    """Whether a bare ``return 0`` is a proper way out: nothing is held."""
-    stopped = case.stopped
-    if stopped is None:
-        return True
-    return not any(case.path.insns[at].after().references for at in range(max(case.end - 3, 0), case.end))
+def leaves_cleanly(case: Case, origin: Origin) -> bool:
+    """Whether a bare ``return 0`` is a proper way out where the pointer is NULL: nothing else is held."""
+    own = 1 if origin.name in ACQUIRERS else 0
+    first = max(case.end - 3, 0)
+    return all(len(case.path.insns[at].after().references) <= own for at in range(first, case.end))
 
 
 def null_missing(case: Case, register: int, origin: Origin, into: str = "", kind: str = "") -> Finding:
@@ -192,7 +191,7 @@ def null_missing(case: Case, register: int, origin: Origin, into: str = "", kind
         f"pointer that is used. A test in another branch, or of a copy of {var}, does not count."
     )
     edit, _ = null_test(case, name, origin.position)
-    if edit is not None and not leaves_cleanly(case):
+    if edit is not None and not leaves_cleanly(case, origin):
         edit = None
     fix = [case.place(origin.position)]
     if origin.position is not None:
