@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import tracebee.session  # noqa: F401 - gives VerifierError its explanation
 from tracebee.kernel.programs import save_log
 
 if TYPE_CHECKING:

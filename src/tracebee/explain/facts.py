@@ -35,6 +35,10 @@ class Source(Frozen):
             return None
         return SourceLine(self.file, number, self.lines[number - 1].strip())
 
+    def whole(self, number: int) -> str:
+        """Line `number` with its indent; empty where the source is too short, so another one."""
+        return self.lines[number - 1] if 0 < number <= len(self.lines) else ""
+
     def find(self, text: str, near: int = 0) -> SourceLine | None:
         """The line with this text.  Of several, the next one from line `near` on, or else the last before it."""
         wanted = squeeze(text)

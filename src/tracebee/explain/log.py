@@ -412,8 +412,8 @@ class _Section:
         return False
 
     def add_insn(self, index: int, opcode: int, text: str, state: str) -> None:
-        # A second log that starts over: the same log twice, or the next program's.
-        if self.count and index == 0 and self.processed is not None:
+        # The statistics end a log: what follows is the same one again, or the next program's.
+        if self.count and self.processed is not None:
             self._start_over()
         source = self.source
         known = self.places.get(index)
@@ -536,7 +536,7 @@ class _Section:
             head_cut = False
         return VerifierLog(
             insns,
-            tuple(errors),
+            tuple(dict.fromkeys(errors)),
             tuple(notes),
             self.calls,
             self.places,

@@ -24,6 +24,8 @@ from tracebee.errors import (
     UsageError,
     VerifierError,
 )
+from tracebee.explain.chooser import explain_text
+from tracebee.explain.facts import Facts
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -157,19 +159,37 @@ def test_a_refusal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     lines = describe_refusal(VerifierError("begin_1", errno.EACCES, "noise\n" * 100 + LOG)).splitlines()
     assert lines[0] == "ERROR: the kernel refused program 'begin_1': Permission denied (EACCES)"
-    assert lines[1] == "at tool.bt:4: $a = *(uint64 *)arg0;"
-    shown = [line for line in lines if line.startswith("    ")]
-    assert len(shown) == LAST_LINES
-    assert shown[-2:] == [f"    {line}" for line in LOG.splitlines()[-2:]]
+    assert lines[1].startswith("Register R7 is used on a path where it was never set")
+    assert lines[2] == "at: tool.bt:4: $a = *(uint64 *)arg0; [instruction 1]"
+    assert "id: reg-uninit" in lines
     (saved,) = tmp_path.iterdir()
     assert lines[-1] == f"the whole log is in {saved}"
     assert saved.read_text() == "noise\n" * 100 + LOG
 
 
-def test_a_refusal_without_a_word() -> None:
-    assert describe_refusal(VerifierError("f", errno.EPERM, "")).splitlines() == [
-        "ERROR: the kernel refused program 'f': Operation not permitted (EPERM)"
-    ]
+def test_a_refusal_that_is_not_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import tempfile
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    log = LOG.replace("R7 !read_ok", "words of a kernel to come")
+    lines = describe_refusal(VerifierError("begin_1", errno.EACCES, "noise\n" * 100 + log)).splitlines()
+    assert lines[1] == "at tool.bt:4: $a = *(uint64 *)arg0;"
+    shown = [line for line in lines if line.startswith("    ")]
+    assert len(shown) == LAST_LINES
+    assert shown[-2:] == [f"    {line}" for line in log.splitlines()[-2:]]
+
+
+def test_a_refusal_without_a_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = "ERROR: the kernel refused program 'f': Operation not permitted (EPERM)"
+    monkeypatch.setattr(VerifierError, "explainer", lambda error: explain_text(error.log))
+    assert describe_refusal(VerifierError("f", errno.EPERM, "")).splitlines() == [first]
+    monkeypatch.setattr(
+        VerifierError, "explainer", lambda error: explain_text(error.log, Facts(errno="EPERM"))
+    )
+    lines = describe_refusal(VerifierError("f", errno.EPERM, "")).splitlines()
+    assert lines[0] == first
+    assert lines[1].startswith("Probably: The kernel answers EPERM without looking at the program")
+    assert "id: no-capability (not sure)" in lines
 
 
 def test_a_bug_is_told_in_one_message(

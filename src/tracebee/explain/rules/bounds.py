@@ -100,7 +100,7 @@ def bound_test(case: Case, index: str, limit: int, origin: Origin | None) -> Edi
     place = case.place(case.end)
     if place is None or not place.line or case.source is None or not re.fullmatch(r"[A-Za-z_]\w*", index):
         return None
-    text = case.source.lines[place.line - 1]
+    text = case.source.whole(place.line)
     if not text.rstrip().endswith(";"):
         return None
     if origin is not None and any(change.operator not in ("<<", "+") for change in origin.changes):
@@ -672,8 +672,8 @@ def zeroed(case: Case, variable: str) -> Edit | None:
     declared = re.compile(
         rf"^(\s+(?:struct\s+|union\s+|unsigned\s+)?\w+\s+{re.escape(variable)})\s*(\[\w*\])?;\s*$"
     )
-    for number in range(place.line - 1, 0, -1):
-        text = case.source.lines[number - 1]
+    for number in range(min(place.line - 1, len(case.source.lines)), 0, -1):
+        text = case.source.whole(number)
         found = declared.match(text)
         if found:
             return Edit((text,), (f"{found[1]}{found[2] or ''} = {{}};",), case.source.file, number)

@@ -152,7 +152,7 @@ def null_test(case: Case, name: str, position: int | None) -> tuple[Edit | None,
     stop = case.place(case.end)
     if stop is None or not stop.line or case.source is None or not name:
         return None, stop
-    text = case.source.lines[stop.line - 1]
+    text = case.source.whole(stop.line)
     if not re.search(rf"\b{re.escape(name)}\b", text) or not text.rstrip().endswith((";", "{")):
         return None, stop
     if case.place(position) == stop:

@@ -696,7 +696,7 @@ def global_rules(case: Case, found: re.Match[str]) -> Finding | None:
         "use numbers, pointers to structs of fixed size or the context as arguments (tags such as __arg_ctx, "
         "__arg_nonnull tell more), return a "
         "number; or make the function static",
-        sure=bool(case.path.insns) is False or "not supported" in text,
+        sure="not supported" in text or "Only those are supported" in text,
     )
 
 
