@@ -23,14 +23,14 @@ LOGS = [
     for program in map(json.loads, DATA.read_text().splitlines())
     for refusal in program["refusals"][:2]
 ]
-PIECES = [
-    *"""\nR1|R0_w=|invalid mem access|'inv'|scalar(|var_off=(0x0; 0xff)|fp-8=|from 3 to 5: |5: (85) call |bpf_map_lookup_elem#1\n0: (79) r1 = *(u64 *)(r1 +0)|; text @ f.c:3|; |processed 5 insns|type=|expected=|Verification failed: A: B|Reason:\nSuggestion:|-- BEGIN PROG LOAD LOG --|-- END PROG LOAD LOG --|unknown#195896080|back-edge from insn 3 to 3|[...]\ninvalid access to map value, value_size=8 off=8 size=8|should have been in [0, 1]|999999999999999999999\nAt program exit the register R0 has|cannot pass map_type 77 into\n""".strip()
-    .replace("\n", "|")
-    .split("|"),
-    "\n",
-    "\n",
-    " ",
-]
+WORDS = """
+R1|R0_w=|invalid mem access|'inv'|scalar(|var_off=(0x0; 0xff)|fp-8=|from 3 to 5: |5: (85) call |bpf_map_lookup_elem#1
+0: (79) r1 = *(u64 *)(r1 +0)|; text @ f.c:3|; |processed 5 insns|type=|expected=|Verification failed: A: B|Reason:
+Suggestion:|-- BEGIN PROG LOAD LOG --|-- END PROG LOAD LOG --|unknown#195896080|back-edge from insn 3 to 3|[...]
+invalid access to map value, value_size=8 off=8 size=8|should have been in [0, 1]|999999999999999999999
+At program exit the register R0 has|cannot pass map_type 77 into
+"""
+PIECES = [*WORDS.strip().replace("\n", "|").split("|"), "\n", "\n", " "]
 
 names = st.sampled_from(["", "kprobe/vfs_read", "xdp", "lsm.s/file_open", "fentry/x", "nonsense"])
 facts = st.builds(
