@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tracebee.errors import SourceError
+from tracebee.explain.causes import CAUSES
 from tracebee.language.builtins import builtin_names, find_builtin
 from tracebee.language.config import OPTIONS
 from tracebee.language.diagnostics import Diagnostics
@@ -131,3 +132,10 @@ def test_no_configuration_variable_is_explained_that_is_not_there() -> None:
     tables = REFERENCE.read_text(encoding="utf-8").partition("\n## Configuration\n")[2].partition("\n## ")[0]
     keys = re.findall(r"^\| `([a-z_]+)` \|", tables, re.MULTILINE)
     assert sorted(keys) == sorted(OPTIONS)
+
+
+def test_the_ids_of_causes_are_all_listed() -> None:
+    text = (ROOT / "docs" / "refusals.md").read_text(encoding="utf-8")
+    table = text[text.index("| About | Ids |") :]
+    listed = re.findall(r"`([a-z0-9-]+)`", table.partition("\n\n")[0])
+    assert sorted(listed) == sorted(CAUSES)

@@ -15,6 +15,7 @@ USAGE:
     tracebee TOOL [options]                   run a tool that ships, such as opensnoop; TOOL --help tells of it
     tracebee tools [TOOL]                     list those tools, or print the script of one
     tracebee vm run --kernel 6.1 -- COMMAND   run COMMAND on another kernel; also vm list, fetch, clean
+    tracebee explain LOG                      say why the kernel refused a program, from the verifier's log
     tracebee conformance DIRECTORY            run the tests of bpf_conformance on the engine in user space
 
 OPTIONS:
