@@ -511,6 +511,7 @@ def packet(case: Case, found: re.Match[str] | None, register: int = 0) -> Findin
     else:
         known = f"on this path the bound check with data_end proves only the first {proven} bytes"
     ends = offset + size
+    span = f"Packet bytes {offset} to {ends - 1} are" if size > 1 else f"Packet byte {offset} is"
     moved = (
         " The pointer has a variable part: it needs a comparison of its own, after the last change."
         if (proven <= 0 and any(change.source is not None for change in origin.changes))
@@ -525,9 +526,7 @@ def packet(case: Case, found: re.Match[str] | None, register: int = 0) -> Findin
         )
     return Finding(
         "packet-bounds",
-        f"Packet bytes {offset} to {ends - 1} are accessed through {who}, but {known}: the access may be "
-        f"past the end of "
-        f"the packet.{moved}",
+        f"{span} accessed through {who}, but {known}: the access may be past the end of the packet.{moved}",
         f"before the access compare with the packet's end: if ((void *)p + {size} > data_end) return 0; with "
         f"the very "
         f"pointer that is used (all {ends} bytes from data on), also inside a loop and after each change of "

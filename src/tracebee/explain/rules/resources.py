@@ -24,7 +24,13 @@ def leak(case: Case, found: re.Match[str]) -> Finding | None:
     )
     place = case.place(position) if position is not None else case.slot_place(slot)
     variable = case.variable(position)
-    at = f" ({place.place()})" if place is not None and place.place() else f" (instruction {slot})"
+    at = (
+        f" ({place.place()})"
+        if place is not None and place.place()
+        else f" (instruction {slot})"
+        if name
+        else ""
+    )
     if name.startswith("bpf_iter_"):
         kind = name.removesuffix("_new")
         return Finding(
@@ -465,7 +471,7 @@ def timer(case: Case, found: re.Match[str]) -> Finding | None:
     thing = "bpf_wq" if "wq" in text or "workqueue" in text else "bpf_timer"
     if "tracing progs" in text:
         sentence = (
-            f"A tracing program ({case.kind}) cannot use a {thing} (timer): that type of program is not "
+            f"A tracing program such as {case.kind} cannot use a {thing} (timer): that type of program is not "
             f"allowed to, on this kernel."
         )
         advice = (

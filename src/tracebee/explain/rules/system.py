@@ -340,7 +340,7 @@ def license_missing(case: Case, found: re.Match[str]) -> Finding | None:
     return Finding(
         "gpl-only",
         f"The program's license is not GPL-compatible{given}, and {what} is for GPL programs only.",
-        f"if the code may be under the GPL, declare it: {new}; otherwise do without "
+        f"if the code may be under the GPL, declare it: {new[:-1]}; otherwise do without "
         f"{helper or 'that function'}",
         fix=(fix,),
         edit=edit,
@@ -773,7 +773,7 @@ RULES: tuple[Rule, ...] = (
     ),
     rule(
         "no-capability",
-        r".*allowed (?:only )?(?:for|to) CAP_\w+.*|.*(?:are required to use|requires?|require) .*CAP_\w+.*"
+        r".*allowed (?:only )?(?:for|to) (?:CAP_\w+|root only).*|.*(?:are required to use|requires?|require) .*CAP_\w+.*"
         r"|.*CAP_BPF and CAP_PERFMON are required.*",
         capability,
         "4.15..7.3",
