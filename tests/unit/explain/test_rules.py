@@ -103,7 +103,8 @@ EXIT = "0: (b7) r0 = 7\n1: (95) exit\n"
             "reference-leak",
         ),
         (
-            "0: (85) call bpf_sk_lookup_udp#85\n1: (85) call bpf_tail_call#12\ntail_call would lead to reference leak",
+            "0: (85) call bpf_sk_lookup_udp#85\n1: (85) call bpf_tail_call#12\ntail_call would lead to "
+            "reference leak",
             "tail-call",
         ),
         (CALL + "cannot call GPL only function from proprietary program", "gpl-only"),
@@ -114,7 +115,8 @@ EXIT = "0: (b7) r0 = 7\n1: (95) exit\n"
         (CALL + "calling kernel function bpf_task_release is not allowed", "kfunc"),
         ("1: (85) call unknown#195896080\ninvalid func unknown#195896080", "core-relocation"),
         (
-            "1: <invalid CO-RE relocation>\nfailed to resolve CO-RE relocation <type_size> [7] struct a (0 @ offset 0)",
+            "1: <invalid CO-RE relocation>\nfailed to resolve CO-RE relocation <type_size> [7] struct a "
+            "(0 @ offset 0)",
             "core-relocation",
         ),
         ("1: (85) call unknown#2002000003\ninvalid func unknown#2002000003", "kfunc"),

@@ -773,7 +773,8 @@ RULES: tuple[Rule, ...] = (
     ),
     rule(
         "no-capability",
-        r".*allowed (?:only )?(?:for|to) (?:CAP_\w+|root only).*|.*(?:are required to use|requires?|require) .*CAP_\w+.*"
+        r".*allowed (?:only )?(?:for|to) (?:CAP_\w+|root only).*"
+        r"|.*(?:are required to use|requires?|require) .*CAP_\w+.*"
         r"|.*CAP_BPF and CAP_PERFMON are required.*",
         capability,
         "4.15..7.3",
