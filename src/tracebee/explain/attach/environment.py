@@ -79,9 +79,9 @@ def _memlock(attempt: Attempt) -> Iterator[Finding]:
         return
     needs = maps.memory_of(attempt.map) if attempt.map is not None else 0
     if limit is None:
-        if not counted:
+        if not counted and not (told and counted is None):
             return
-        weight = LIKELY if told else GUESS
+        weight = GUESS + 5 if counted is None else LIKELY if told else GUESS
     else:
         weight = PROVEN if counted and needs > limit else LIKELY if counted else GUESS
     yield Finding(
@@ -136,6 +136,7 @@ def _left(mode: str) -> str:
 
 def _what_lockdown_forbids(attempt: Attempt, mode: str, said: list[str]) -> tuple[str, bool] | None:
     """What of this attempt lockdown forbids, and whether that is certain; None if nothing."""
+    machine = attempt.machine
     call = attempt.failed
     what = call.what if call is not None else ""
     errno = attempt.errno
@@ -147,6 +148,9 @@ def _what_lockdown_forbids(attempt: Attempt, mode: str, said: list[str]) -> tupl
             return "forbids to open most files of debugfs", True
         if said and errno == "EPERM" and "kprobes" in log:
             return "forbids kprobes on this kernel", True
+        # Before it went upstream (5.4) lockdown had one mode, which forbade more.
+        if errno == "EPERM" and machine.is_older_than("5.4") and attempt.kind in (*KPROBES, "map", "load"):
+            return "forbids kprobes and bpf(2) on kernels before 5.4", False
         return None
     if errno == "EPERM" and in_debugfs and ("debugfs" in log or mode):
         return "forbids to open files of debugfs; go on without them, or read them before it is set", True
@@ -220,7 +224,7 @@ def _rights(attempt: Attempt) -> Iterator[Finding]:
     if (
         attempt.kind == "tracepoint"
         and attempt.errno == "EACCES"
-        and any(word in what for word in ("SET_BPF", "LINK_CREATE"))
+        and any(word in what for word in ("SET_BPF", "LINK_CREATE", "attach"))
     ):
         return  # a record that is too short
     missing = missing_capabilities(attempt, what)
@@ -234,7 +238,8 @@ def _rights(attempt: Attempt) -> Iterator[Finding]:
         return
     filtered = machine.seccomp == 2
     if missing and attempt.errno in REFUSED:
-        yield no_capability(attempt, missing, GUESS if filtered and machine.has("CAP_SYS_ADMIN") else PROVEN)
+        # A filter would answer first, and the usual ones let pass what has the capability.
+        yield no_capability(attempt, missing, GUESS + 15 if filtered else PROVEN)
     paranoid = machine.sysctl("kernel.perf_event_paranoid")
     if "perf_event_open" in what and attempt.errno in REFUSED and not missing and not machine.has_real_root:
         yield from _paranoid(machine, paranoid)
@@ -417,6 +422,20 @@ def _config(attempt: Attempt) -> Iterator[Finding]:
         )
     else:
         return
+    looked_up = (
+        call is not None and f"event_source/devices/{source}" in call.what and attempt.errno == "ENOENT"
+    )
+    if looked_up and not machine.config and machine.event_sources is None:
+        new = machine.is_older_than("4.17") is False
+        yield Finding(
+            "config-missing",
+            LIKELY if new else GUESS,
+            f"perf has no event source {source} on this kernel: it was built without {options[-1]}"
+            + ("" if new else ", or it is older than 4.17, which brought that source"),
+            f"use {other}; or a kernel built with {options[-1]}=y",
+            (f"{call.what if call is not None else ''} answered ENOENT",),
+        )
+        return
     unset = [option for option in options if machine.lacks(option)]
     absent = machine.event_sources is not None and source not in machine.event_sources
     opens = call is not None and (f"{source}_events" in call.what or "event_source" in call.what)
@@ -457,6 +476,25 @@ def _no_bpf(attempt: Attempt) -> Iterator[Finding]:
     )
 
 
+def _no_btf(attempt: Attempt) -> Iterator[Finding]:
+    """The kernel's types are not there, which loaders say in words of their own."""
+    call = attempt.failed
+    missing = call is not None and "btf/vmlinux" in call.what and attempt.errno == "ENOENT"
+    # "failed to find kernel BTF type ID of ..." is about one name, not about all types.
+    words = r"valid kernel BTF|kernel BTF (?:is|was) (?:missing|not found)|vmlinux BTF .{0,20}(?:not|missing)"
+    if call is None or not (missing or (attempt.says(words) and attempt.machine.has_btf is not True)):
+        return
+    yield Finding(
+        "config-missing",
+        LIKELY if missing or attempt.machine.lacks("CONFIG_DEBUG_INFO_BTF") else GUESS + 5,
+        "the kernel's BTF is not there: this kernel was built without CONFIG_DEBUG_INFO_BTF, so types "
+        "cannot be found",
+        "use a kernel built with CONFIG_DEBUG_INFO_BTF=y, give the loader a BTF file made for this kernel (BTFHub, "
+        "pahole -J), or use probes that need no types",
+        ("/sys/kernel/btf/vmlinux is not there",),
+    )
+
+
 def _event_files(attempt: Attempt) -> Iterator[Finding]:
     """kprobe_events, uprobe_events and other files of tracefs that are not there."""
     from tracebee.explain.attach.tracepoints import is_tracefs_mounted, not_mounted
@@ -494,4 +532,5 @@ RULES = (
     Rule("what the kernel was built with", _config),
     Rule("files of tracefs", _event_files),
     Rule("system calls that are not there", _no_bpf),
+    Rule("types of the kernel", _no_btf),
 )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from tracebee.explain.attach import versions
 from tracebee.explain.attach.finding import GUESS, LIKELY, PROVEN, Finding, Rule
+from tracebee.explain.attach.machine import parse_release
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -139,6 +140,16 @@ def _examine(attempt: Attempt) -> Iterator[Finding]:
         )
     elif attempt.errno in ("EINVAL", "ENOTSUPP", "EOPNOTSUPP", "EBADF", "unknown"):
         row = versions.MAP_TYPES.get(name)
+        if row is not None and machine.version() is None and parse_release(row.since) >= (5, 0):
+            yield Finding(
+                "map-type-unsupported",
+                GUESS + 5,
+                f"the map type {shown} came with Linux {row.since}, and a kernel that is too old answers "
+                "so; which one "
+                "this is, nobody said",
+                f"use {row.instead or 'another map type'} there, or a newer kernel ({row.since} or later)",
+                (f"the answer is {attempt.errno}",),
+            )
         known_old = row is not None and machine.version() is None
         yield Finding(
             "map-attributes",

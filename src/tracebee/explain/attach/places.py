@@ -19,7 +19,7 @@ USUAL = "/sys/fs/bpf"
 def _pin(attempt: Attempt) -> Iterator[Finding]:
     if attempt.kind != "pin" or attempt.is_silent:
         return
-    if attempt.failed is not None and "PIN" not in attempt.failed.what:
+    if attempt.failed is not None and not re.search(r"PIN|OBJ_|mkdir|pin", attempt.failed.what):
         return
     path = attempt.target
     machine = attempt.machine

@@ -36,6 +36,15 @@ def _examine(attempt: Attempt) -> Iterator[Finding]:
         yield ftrace_disabled(attempt)
     if attempt.kind == "lsm":
         active = machine.security_modules()
+        if active is None and attempt.is_silent:
+            yield Finding(
+                "bpf-lsm-off",
+                GUESS,
+                "the program is attached and its hook never runs: most often bpf is not in the list of "
+                "active security "
+                "modules, which was not looked at",
+                f"look into {LSM_LIST}; if bpf is not in it, boot with lsm=...,bpf on the kernel's command line",
+            )
         if active is not None and "bpf" not in active:
             yield Finding(
                 "bpf-lsm-off",

@@ -105,6 +105,9 @@ def _at_load(attempt: Attempt) -> Iterator[Finding]:
     machine = attempt.machine
     if attempt.errno in ("EPERM", "EACCES", "EMFILE", "ENOMEM"):
         return
+    if attempt.errno == ENOTSUPP:
+        yield _unsupported(attempt)
+        return
     since = versions.KINDS_SINCE.get(attempt.kind, "5.5")
     if machine.is_older_than(since):
         return  # versions of programs are another rule's

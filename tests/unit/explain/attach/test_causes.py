@@ -576,6 +576,30 @@ def test_what_no_rule_knows_is_said_to_be_unknown() -> None:
     assert "odd words" in found.text()
 
 
+@pytest.mark.parametrize(
+    ("attempt", "cause"),
+    [
+        (kprobe("f", "ENOENT", Machine(release="6.1.1"), loader_text="x"), "inlined-or-missing"),
+        (link("lsm", "file_open", "", Machine()), "bpf-lsm-off"),
+        (ring("x"), "no-capability"),
+        (refused("fentry", "f", Machine(), "", "EPERM"), "no-capability"),
+    ],
+)
+def test_the_likeliest_is_told_without_being_sure(attempt: Attempt, cause: str) -> None:
+    if attempt.map is not None:
+        attempt = make_attempt("map create", (), Machine(), calls=attempt.calls, map=attempt.map)
+    told(attempt, cause, sure=False)
+
+
+def test_missing_types_of_the_kernel() -> None:
+    calls = (Call("open(/sys/kernel/btf/vmlinux)", "ENOENT"),)
+    told(make_attempt("fentry", ("f",), Machine(), calls=calls), "config-missing", "CONFIG_DEBUG_INFO_BTF")
+    text = "libbpf: failed to find kernel BTF type ID of 'f'"
+    where = machine(btf_functions={"f": False})
+    calls = (Call(LOAD.what, "ESRCH"),)
+    told(make_attempt("fentry", ("f",), where, calls=calls, loader_text=text), "fentry-target", "BTF")
+
+
 def test_facts_that_nobody_looked_at_prove_nothing() -> None:
     for errno in ("EPERM", "EACCES", "EINVAL"):
         assert not diagnose(kprobe("some_name", errno, Machine())).sure
