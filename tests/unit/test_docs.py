@@ -139,3 +139,11 @@ def test_the_ids_of_causes_are_all_listed() -> None:
     table = text[text.index("| About | Ids |") :]
     listed = re.findall(r"`([a-z0-9-]+)`", table.partition("\n\n")[0])
     assert sorted(listed) == sorted(CAUSES)
+
+
+def test_the_page_on_attaching_has_every_id() -> None:
+    from tracebee.explain.attach.causes import CAUSES as ATTACH_CAUSES
+
+    text = (ROOT / "docs" / "attaching.md").read_text(encoding="utf-8")
+    listed = set(re.findall(r"`([a-z-]+)`", text.partition("## Causes")[2]))
+    assert listed == set(ATTACH_CAUSES)

@@ -14,6 +14,10 @@ USAGE:
     tracebee -l [PATTERN]                     list probes; -lv with arguments
     tracebee TOOL [options]                   run a tool that ships, such as opensnoop; TOOL --help tells of it
     tracebee tools [TOOL]                     list those tools, or print the script of one
+    tracebee why PROBE                        say whether a probe can be there, why not, and what works instead
+    tracebee doctor                           say what this machine and this process can trace
+    tracebee check FILE                       find mistakes in a script or object that load well
+    tracebee struct EVENT                     print a tracepoint's record as a structure
     tracebee vm run --kernel 6.1 -- COMMAND   run COMMAND on another kernel; also vm list, fetch, clean
     tracebee explain LOG                      say why the kernel refused a program, from the verifier's log
     tracebee conformance DIRECTORY            run the tests of bpf_conformance on the engine in user space
