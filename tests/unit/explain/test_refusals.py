@@ -1,7 +1,8 @@
 """Programs that kernels 5.10, 6.1, 6.12, 6.18 and 7.2 refused.
 
-The programs were written for these tests, compiled by clang 14 and loaded as root; tests/data/refusals.jsonl has
-each with its source, its cause, the line where newer kernels say that they stopped, and the logs.
+The programs were written for these tests, compiled by clang 14 and loaded as root, those called u_... without any
+capability.  tests/data/refusals.jsonl has each with its source, its cause, the line where newer kernels say that they
+stopped, and the logs.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ def facts_of(program: dict[str, Any], refusal: dict[str, Any]) -> Facts:
         release=refusal["kernel"],
         section=program["section"],
         license=program["license"],
-        privileges="root",
+        privileges=program.get("privileges", "root"),
         source=Source.of("prog.bpf.c", program["source"]),
     )
 
@@ -89,6 +90,9 @@ def test_nothing_but_the_log_is_no_reason_to_be_wrong(
     program: dict[str, Any], refusal: dict[str, Any]
 ) -> None:
     told = explain_text(refusal["log"])
+    if not refusal["log"]:
+        assert not told.cause
+        return
     assert told.cause == program["cause"] or not told.sure or is_too_old(program, refusal)
 
 

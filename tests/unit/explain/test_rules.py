@@ -155,7 +155,7 @@ def test_messages(log: str, cause: str) -> None:
         ),
         (
             "unknown func bpf_probe_read#4",
-            Facts(files={"/x/lockdown": "none [integrity] confidentiality"}, section="tc"),
+            Facts(files={"/x/lockdown": "none [integrity] confidentiality"}, section="tc", privileges="root"),
             "helper-not-allowed",
             True,
         ),

@@ -339,6 +339,17 @@ def math_between(case: Case, found: re.Match[str]) -> Finding | None:
             f"{largest_mask(limit) if limit else 'N - 1'}; in a loop "
             f"on an old kernel unroll it or keep the check inside"
         )
+    if kind == "fp":
+        return Finding(
+            "stack-out-of-bounds",
+            f"{who} {lead}, and it is added to a stack pointer: the access may be outside of the buffer.",
+            advice,
+            LIKELY,
+            False,
+            story=case.story(origin),
+            fix=(case.place(origin.position), case.place(case.end)),
+            others=("index-unbounded",),
+        )
     sure = "map_value" in kind or kind in ("mem", "ringbuf_mem", "alloc_mem")
     noun = {"map_value": "a map value", "fp": "a stack pointer", "pkt": "a packet pointer"}.get(
         kind, f"a {kind} pointer"

@@ -50,6 +50,15 @@ SLEEPING = {
     "bpf_find_vma",
 }
 
+TRACING_KINDS = (
+    "a BPF trampoline program",
+    "an LSM program",
+    "a kprobe program",
+    "a tracepoint program",
+    "a raw tracepoint program",
+    "a perf event program",
+)
+
 CONFIGURED = {
     "bpf_override_return": (
         "CONFIG_BPF_KPROBE_OVERRIDE",
@@ -129,13 +138,15 @@ def not_allowed(case: Case, found: re.Match[str]) -> Finding | None:
             fix=(case.place(case.end),),
             others=("no-capability", "helper-not-allowed"),
         )
-    trampoline = program_kind(facts.section)[0] in ("a BPF trampoline program", "an LSM program")
-    if helper in SLEEPING and trampoline and not SECTION_SLEEPABLE.match(facts.section):
+    tracing = program_kind(facts.section)[0] in TRACING_KINDS
+    if helper in SLEEPING and tracing and not SECTION_SLEEPABLE.match(facts.section):
+        trampoline = program_kind(facts.section)[0] in TRACING_KINDS[:2]
+        slept = facts.section.replace("/", ".s/", 1) if trampoline else "fentry.s/function"
         return Finding(
             "sleepable",
             f"{helper} may sleep, and this kernel gives it to sleepable programs only; the program is not "
             f"sleepable.",
-            f'put the program into a sleepable section: SEC("{facts.section.replace("/", ".s/", 1)}")',
+            f'put the program into a sleepable section: SEC("{slept}"); on kernels before 6.0 kprobes cannot sleep',
             others=("helper-not-allowed",),
         )
     cause = "helper-not-allowed"
@@ -154,7 +165,11 @@ def not_allowed(case: Case, found: re.Match[str]) -> Finding | None:
         )
     elif writes and not level:
         reason = " A locked-down kernel (lockdown) refuses it as well."
-    sure = not writes and (helper not in SLEEPING or bool(facts.section))
+    # Who may do more gets more helpers: without knowing the loader's rights it may be those that lack.
+    rights_unknown = not facts.privileges and PRIVILEGED.match(helper) is not None
+    sure = not writes and not rights_unknown and (helper not in SLEEPING or bool(facts.section))
+    if rights_unknown and cause == "helper-not-allowed":
+        others = ("unprivileged-leak",)
     old = ' (this kernel\'s word for it is "unknown func")' if found[0].startswith("unknown") else ""
     return Finding(
         cause,
@@ -703,7 +718,7 @@ def global_rules(case: Case, found: re.Match[str]) -> Finding | None:
 RULES: tuple[Rule, ...] = (
     rule(
         "helper-not-allowed",
-        r"(?:unknown func|program of this type cannot use helper) (bpf_\w{1,100}|unknown)#(\d{1,10})",
+        r"(?:unknown func|program of this type cannot use helper) (bpf_\w{1,100}|unknown)#(-?\d{1,10})",
         not_allowed,
         "4.15..7.3",
     ),
@@ -714,7 +729,7 @@ RULES: tuple[Rule, ...] = (
         only_for,
         "5.17..7.3",
     ),
-    rule("helper-too-new", r"(?:invalid func|unknown func) (\w{1,100})#(\d{1,10})", too_new, "4.15..7.3"),
+    rule("helper-too-new", r"(?:invalid func|unknown func) (\w{1,100})#(-?\d{1,10})", too_new, "4.15..7.3"),
     rule("helper-too-new", r"(?:invalid|unknown) func ()(\d{1,10})$", too_new, "4.4..4.9"),
     rule("core-relocation", r"failed to resolve CO-RE relocation|<invalid CO-RE relocation>", core),
     rule(
