@@ -124,7 +124,8 @@ def _renamed_syscall(machine: Machine, name: str) -> Finding | None:
     known = {symbol.name for symbol in machine.symbols or () if symbol.is_code}
     call = names.syscall_of(name)
     if call:
-        wrappers = [f"{prefix}{call}" for prefix in names.SYSCALL_PREFIXES if f"{prefix}{call}" in known]
+        prefixes = (*names.SYSCALL_PREFIXES, *names.RARE_PREFIXES)
+        wrappers = [f"{prefix}{call}" for prefix in prefixes if f"{prefix}{call}" in known]
         usual = f"{names.PREFIX_OF_ARCH.get(machine.arch, '__x64_sys_')}{call}"
         older = machine.is_older_than(names.WRAPPERS_SINCE)
         if not wrappers and (known or older or (machine.symbols is not None and machine.symbols)):

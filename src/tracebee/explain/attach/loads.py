@@ -17,7 +17,11 @@ if TYPE_CHECKING:
 
 def program_type(attempt: Attempt) -> str:
     """The program type of an attempt: as it was said, or as its kind of probe takes it; "" if unknown."""
-    return versions.program_type_name(attempt.program_type) or versions.PROGRAM_OF_KIND.get(attempt.kind, "")
+    name = versions.program_type_name(attempt.program_type) or versions.PROGRAM_OF_KIND.get(attempt.kind, "")
+    if not name and attempt.kind == "load" and attempt.target:
+        wanted = versions.program_type_name(attempt.target)
+        return wanted if wanted in versions.PROGRAM_TYPES else ""
+    return name
 
 
 def _type(attempt: Attempt) -> Iterator[Finding]:

@@ -336,6 +336,37 @@ MODULE_PREFIXES = {
     "cfg80211_": "cfg80211",
     "snd_": "snd",
     "usb_serial_": "usbserial",
+    "hfs_": "hfs",
+    "hfsplus_": "hfsplus",
+    "jfs_": "jfs",
+    "reiserfs_": "reiserfs",
+    "minix_": "minix",
+    "erofs_": "erofs",
+    "ubifs_": "ubifs",
+    "jffs2_": "jffs2",
+    "nilfs_": "nilfs2",
+    "ecryptfs_": "ecryptfs",
+    "orangefs_": "orangefs",
+    "afs_": "kafs",
+    "rxrpc_": "rxrpc",
+    "ceph_osdc_": "libceph",
+    "dlm_": "dlm",
+    "rdma_": "rdma_cm",
+    "ib_": "ib_core",
+    "l2cap_": "bluetooth",
+    "hci_": "bluetooth",
+    "batadv_": "batman_adv",
+    "ip_vs_": "ip_vs",
+    "ip_set_": "ip_set",
+    "ppp_": "ppp_generic",
+    "l2tp_": "l2tp_core",
+    "team_": "team",
+    "ifb_": "ifb",
+    "dummy_": "dummy",
+    "packet_": "af_packet",
+    "floppy_": "floppy",
+    "cdrom_": "cdrom",
+    "autofs_": "autofs4",
     "ipmi_": "ipmi_msghandler",
 }
 
@@ -380,6 +411,8 @@ SYSCALL_PREFIXES = (
     "__loongarch_sys_",
     "__se_sys_",
 )
+
+RARE_PREFIXES = ("__ia32_sys_", "__ia32_compat_sys_", "__x64_compat_sys_", "__arm64_compat_sys_", "__do_sys_")
 
 PREFIX_OF_ARCH = {
     "x86_64": "__x64_sys_",

@@ -20,9 +20,12 @@ HOOKS_OF_FTRACE = (*KPROBES, "fentry", "fexit", "fmod_ret")
 
 
 def _examine(attempt: Attempt) -> Iterator[Finding]:
+    machine = attempt.machine
+    stopped = machine.sysctl("kernel.ftrace_enabled") == 0
+    if stopped and attempt.kind in KPROBES and attempt.errno in ("EBUSY", "ENODEV"):
+        yield ftrace_disabled(attempt)
     if attempt.was_tried and not attempt.is_silent:
         return
-    machine = attempt.machine
     if attempt.kind in KPROBES and machine.number(KPROBES_ENABLED) == 0:
         yield Finding(
             "kprobes-disarmed",
@@ -32,7 +35,7 @@ def _examine(attempt: Attempt) -> Iterator[Finding]:
             (f"{KPROBES_ENABLED} is 0",),
             reference=functions.DOC_KPROBES,
         )
-    if attempt.kind in HOOKS_OF_FTRACE and machine.sysctl("kernel.ftrace_enabled") == 0:
+    if attempt.kind in HOOKS_OF_FTRACE and stopped:
         yield ftrace_disabled(attempt)
     if attempt.kind == "lsm":
         active = machine.security_modules()

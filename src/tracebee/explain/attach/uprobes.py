@@ -47,7 +47,7 @@ def _examine(attempt: Attempt) -> Iterator[Finding]:
     named = bool(place) and offset is None
     # Who calls perf_event_open(2) has found the symbol.
     resolving = attempt.failed is None or not re.search(r"perf_event|write\(|bpf\(", attempt.failed.what)
-    absent = named and resolving and errno in ("ENOENT", "ESRCH", "EINVAL") and _exists(facts)
+    absent = named and resolving and errno in ("ENOENT", "ESRCH", "EINVAL", "unknown") and _exists(facts)
     if attempt.says(SYMBOL_WORDS) or (absent and not attempt.says(FILE_WORDS)):
         yield _symbol(path, place, LIKELY if facts is None and not attempt.loader_text else PROVEN)
         return
