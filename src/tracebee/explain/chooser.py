@@ -10,6 +10,7 @@ from tracebee.explain.explanation import Explanation, SourceLine, Step, shorten
 from tracebee.explain.facts import Facts
 from tracebee.explain.log import read_text
 from tracebee.explain.rules import RULES
+from tracebee.explain.rules.kernelreason import from_reason
 from tracebee.explain.rules.record import Finding
 from tracebee.explain.rules.system import empty_log, from_loader, log_cut
 
@@ -45,7 +46,7 @@ def explain_log(log: VerifierLog, facts: Facts = NO_FACTS) -> Explanation:
 def find_all(case: Case) -> Iterable[Finding]:
     """What the rules find: the environment first, then each error line."""
     if not case.log.insns and not case.errors:
-        finding = from_loader(case) or log_cut(case) or empty_log(case)
+        finding = from_reason(case) or from_loader(case) or log_cut(case) or empty_log(case)
         if finding is not None:
             yield finding
             return
@@ -66,7 +67,7 @@ def find_all(case: Case) -> Iterable[Finding]:
             known = True
             yield finding
     if not known:
-        finding = log_cut(case) or from_loader(case)
+        finding = from_reason(case) or log_cut(case) or from_loader(case)
         if finding is not None:
             yield finding
 

@@ -271,3 +271,16 @@ def test_the_index_of_a_u64_array_is_bounded_by_elements() -> None:
     told = explain_text(log)
     assert "i >= 32" in told.advice
     assert "bpf_get_prandom_u32" in told.sentence
+
+
+def test_the_kernels_own_reason_stands_in_for_a_message_that_is_cut_off() -> None:
+    told = explain_text(
+        "Verification failed: Resource Lifetime Safety: Unreleased resource\n\nReason:\n  Owned resource (id=2) was "
+        "acquired at instruction 5\n  and still needs to be released before this exit "
+        "path.\n\nSuggestion:\n  Release it."
+        "\n\nprocessed 19 insns (limit 1000000)\n"
+    )
+    assert told.cause == "reference-leak"
+    assert not told.sure
+    assert told.sentence.startswith("Owned resource (id=2) was acquired at instruction 5 and still needs")
+    assert told.advice == "Release it."

@@ -44,7 +44,7 @@ def is_variable(case: Case, register: int) -> bool:
     known = case.value(register)
     if known is not None and known.is_scalar():
         return known.const is None
-    return case.trace(register).kind != "constant"
+    return case.trace(register).kind not in ("constant", "unknown")
 
 
 def index_of(case: Case) -> tuple[str, str]:
