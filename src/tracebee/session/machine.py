@@ -262,7 +262,10 @@ class LiveMachine:
         return self.functions.modules_of(name, by_kprobe=by_kprobe)
 
     def why_no_function(self, name: str) -> tuple[str, str]:
-        return self.functions.explain(name, self._has_function_type)
+        from tracebee.session.why import about_name
+
+        reason, hint = self.functions.explain(name, self._has_function_type)
+        return about_name(name, self) or reason, hint
 
     def _has_function_type(self, name: str) -> bool:
         from tracebee.btf.types import Func

@@ -193,6 +193,12 @@ def _function(text: str, place: Place, live: LiveMachine) -> Answer:
     return Answer(text, tuple(found), tuple(dict.fromkeys(instead))[:MOST], _unreadable(machine))
 
 
+def about_name(name: str, live: LiveMachine) -> str:
+    """What is certainly wrong with a function's name, or with the function as a place; empty if nothing is."""
+    found = obstacles(Attempt("kprobe", (name,), (), describe(live, [name])))
+    return next((one.sentence for one in found if one.sure and one.cause in NAME_CAUSES), "")
+
+
 def _written(kind: str, is_return: bool) -> str:
     return {"fentry": "fexit", "kprobe": "kretprobe"}[kind] if is_return else kind
 

@@ -570,6 +570,8 @@ def slip_between(name: str, other: str) -> int | None:
         if not _letters_only(our, their):
             return None
         limit = 2 if min(len(our), len(their)) >= 6 else 1
+        if len(our) == len(their) < 4 and sorted(our) != sorted(their):
+            return None  # another letter makes another word of three: xfs, vfs, nfs
         distance = edit_distance(our, their, 2)
         if distance > limit or min(len(our), len(their)) < 3:
             return None

@@ -125,7 +125,7 @@ def test_slips_of_the_hand(name: str, right: str) -> None:
     told(kprobe(name, "ENOENT", machine(symbols=code(right))), "misspelt", right)
 
 
-@pytest.mark.parametrize("other", ["tcp_v6_rcv", "tcp_v4_send", "ip_v4_rcv"])
+@pytest.mark.parametrize("other", ["tcp_v6_rcv", "tcp_v4_send", "ip_v4_rcv", "tcq_v4_rcv"])
 def test_another_word_is_no_slip(other: str) -> None:
     assert diagnose(kprobe("tcp_v4_rcv", "ENOENT", machine(symbols=code(other)))).cause != "misspelt"
 
