@@ -172,6 +172,9 @@ def _function(text: str, place: Place, live: LiveMachine) -> Answer:
         raise UsageError(f"why: {text}: name a function, not an address")
     machine = describe(live, [name], tried=TRIED)
     found = obstacles(_attempt(place, machine))
+    if place.kind == "kprobe":
+        # A kprobe of ours is on all functions of a name, each by its address.
+        found = [one for one in found if one.cause != "ambiguous-symbol"]
     if not found:
         return Answer(text, (), (), _unreadable(machine))
     # What holds for the name holds on every machine, so it is said first.
@@ -210,6 +213,9 @@ def _candidates(live: LiveMachine, name: str) -> list[str]:
         found += live.functions.instead(name)
     except OSError:
         pass  # no list of symbols
+    call = tables.syscall_of(name) or tables.wrapped_syscall(name)
+    if call:
+        found = [one for one in found if tables.wrapped_syscall(one) == call or one == f"do_{call}"]
     return [one for one in dict.fromkeys(found) if one != name]
 
 
