@@ -152,7 +152,7 @@ def has_map_type(name: str) -> bool:
             )
         )
     except SyscallError as error:
-        if error.errno in (errno.EPERM, errno.EACCES):
+        if error.errno in (errno.EPERM, errno.EACCES, errno.ENOMEM):
             raise
         return False
     finally:
