@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from tracebee.explain.case import register_of
+from tracebee.explain.edits import map_type_edit
 from tracebee.explain.explanation import SourceLine
 from tracebee.explain.rules.record import LIKELY, Finding, Rule, rule
 from tracebee.explain.states import to_number
@@ -357,6 +358,7 @@ def tail_map(case: Case, found: re.Match[str]) -> Finding | None:
         "declare the map with __uint(type, BPF_MAP_TYPE_PROG_ARRAY), key and value of 4 bytes, and put the "
         "programs into it"
         + (" (up to Linux 6.12 the kernel only says: misconfigured)" if "misconfigured" in found[0] else ""),
+        edit=map_type_edit(case.source, name, "BPF_MAP_TYPE_PROG_ARRAY"),
         others=("map-helper-mismatch",),
         fix=(fix,),
     )

@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from tracebee.explain.case import ACQUIRERS, describe, register_of
+from tracebee.explain.edits import section_edit
 from tracebee.explain.explanation import Step
 from tracebee.explain.rules.record import LIKELY, Finding, Rule, plain, rule
 
@@ -327,8 +328,15 @@ def sleeping(case: Case, found: re.Match[str]) -> Finding | None:
         'SEC("lsm.s/..."), '
         'SEC("uprobe.s/..."), SEC("iter.s/..."), where the hook allows that; or use a variant that does '
         "not sleep",
+        edit=section_edit(case.source, case.facts.section, sleepable_section(case.facts.section)),
         others=("kfunc",) if "kfunc" in text or "kernel func" in text else ("helper-not-allowed",),
     )
+
+
+def sleepable_section(section: str) -> str:
+    """The section of the sleepable program of that kind; empty where there is none."""
+    found = re.match(r"(fentry|fexit|fmod_ret|lsm|uprobe|uretprobe|iter)/", section)
+    return f"{found[1]}.s{section[found.end(1) :]}" if found else ""
 
 
 def sleepable_maps(case: Case, found: re.Match[str]) -> Finding | None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from tracebee.errors import UsageError
 from tracebee.explain.case import register_of
+from tracebee.explain.edits import map_type_edit, section_edit
 from tracebee.explain.explanation import Edit, SourceLine
 from tracebee.explain.rules.pointers import SECTION_SLEEPABLE
 from tracebee.explain.rules.record import LIKELY, WEAK, Finding, Rule, plain, rule
@@ -147,6 +148,7 @@ def not_allowed(case: Case, found: re.Match[str]) -> Finding | None:
             f"{helper} may sleep, and this kernel gives it to sleepable programs only; the program is not "
             f"sleepable.",
             f'put the program into a sleepable section: SEC("{slept}"); on kernels before 6.0 kprobes cannot sleep',
+            edit=section_edit(case.source, facts.section, slept) if trampoline else None,
             others=("helper-not-allowed",),
         )
     cause = "helper-not-allowed"
@@ -401,6 +403,7 @@ def map_mismatch(case: Case, found: re.Match[str]) -> Finding | None:
         "bpf_sk_select_reuseport": "BPF_MAP_TYPE_REUSEPORT_SOCKARRAY",
         "bpf_map_lookup_percpu_elem": "a per-CPU hash or array map",
     }.get(helper, "another type")
+    edit = map_type_edit(case.source, name, wanted)
     fix = case.source.search(rf"\}}\s*{re.escape(name)}\s+SEC") if case.source is not None and name else None
     return Finding(
         "tail-call" if helper == "bpf_tail_call" else "map-helper-mismatch",
@@ -410,6 +413,7 @@ def map_mismatch(case: Case, found: re.Match[str]) -> Finding | None:
         f"{kind.removeprefix('BPF_MAP_TYPE_').lower()} map",
         fix=(fix, case.place(case.end)),
         others=("map-helper-mismatch", "tail-call") if helper == "bpf_tail_call" else (),
+        edit=edit,
     )
 
 
@@ -933,6 +937,9 @@ def from_loader(case: Case) -> Finding | None:
             f"write the section as type/target with a "
             f"slash{f', such as SEC({chr(34)}{near}{chr(34)})' if near else ''}: kprobe/function, "
             f"tracepoint/category/name, fentry/function, xdp, tc",
+            edit=section_edit(case.source, name, near)
+            if "/" in near or near in ("xdp", "tc", "socket")
+            else None,
             fix=(section_line(case),),
         )
     if re.search(r"no matching targets found|failed to resolve CO-RE relocation", text):
