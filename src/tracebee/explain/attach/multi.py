@@ -29,6 +29,15 @@ def _examine(attempt: Attempt) -> Iterator[Finding]:
     option = next((one for one in ("CONFIG_FPROBE", "CONFIG_KPROBES") if machine.lacks(one)), "")
     old = machine.is_older_than(since)
     ahead = not attempt.was_tried
+    if (errno == "EINVAL" or ahead) and old:
+        yield Finding(
+            "kprobe-multi-unsupported",
+            PROVEN,
+            f"multi-kprobes came with Linux {since} (CONFIG_FPROBE), and this kernel is {machine.release}: too old",
+            "attach to the functions one by one (kprobe, or fentry), or use a newer kernel",
+            (f"the kernel is {machine.release}", f"the answer is {errno}"),
+        )
+        return
     if errno in ("EOPNOTSUPP", "ENOSYS", "ENOTSUPP") or (option and (errno == "EINVAL" or ahead)):
         built = f"was built without {option}" if option else "was built without CONFIG_FPROBE"
         yield Finding(
@@ -46,15 +55,6 @@ def _examine(attempt: Attempt) -> Iterator[Finding]:
             "this kernel does not take links of many kprobes, which was tried",
             "attach to the functions one by one (kprobe, or fentry)",
             ("such a link was refused for another reason than its names",),
-        )
-        return
-    if (errno == "EINVAL" or ahead) and old:
-        yield Finding(
-            "kprobe-multi-unsupported",
-            PROVEN,
-            f"multi-kprobes came with Linux {since} (CONFIG_FPROBE), and this kernel is {machine.release}: too old",
-            "attach to the functions one by one (kprobe, or fentry), or use a newer kernel",
-            (f"the kernel is {machine.release}", f"the answer is {errno}"),
         )
         return
     if errno == "EINVAL" and _is_wrong_type(attempt):

@@ -187,6 +187,12 @@ def _function_target(attempt: Attempt, name: str) -> Iterator[Finding]:
         weight = PROVEN if known is False else TOLD if told else GUESS
     if known is None and there:
         return
+    if there and machine.is_traceable(name) is False:
+        # BTF was made of the functions that can be traced.
+        yield functions.notrace(
+            machine, name, PROVEN, ("it is not in available_filter_functions, and so not in BTF",)
+        )
+        weight = GUESS
     where = (
         "has a symbol, but the kernel's BTF has no such function" if there else "is not in the kernel's BTF"
     )
