@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from tracebee.errors import FormatError
 from tracebee.insn import Builder, Insn
 from tracebee.insn import opcodes as op
 from tracebee.insn.codec import decode, encode
@@ -89,3 +92,12 @@ def test_loops_end() -> None:
 
 def test_no_program() -> None:
     assert context_reads([]) == []
+
+
+@given(st.lists(st.binary(min_size=8, max_size=8), min_size=1, max_size=24))
+def test_any_instructions_come_to_an_end(slots: list[bytes]) -> None:
+    try:
+        insns = decode(b"".join(slots))
+    except FormatError:
+        return
+    assert all(one.size in (1, 2, 4, 8) for one in context_reads(insns))
