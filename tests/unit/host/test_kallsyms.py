@@ -180,3 +180,14 @@ def test_nothing() -> None:
 def test_other_files(data: bytes) -> None:
     with pytest.raises(FormatError):
         KernelSymbols.parse(data)
+
+
+def test_every_entry_of_a_name_with_its_letter() -> None:
+    text = b"ffffffff81000000 T one\nffffffff81000100 d one\nffffffff82000000 t two\nffffffffc0000000 t one\t[mod]\n"
+    symbols = KernelSymbols(text)
+    assert symbols.entries("one") == [
+        (0xFFFFFFFF81000000, "T", ""),
+        (0xFFFFFFFF81000100, "d", ""),
+        (0xFFFFFFFFC0000000, "t", "mod"),
+    ]
+    assert symbols.entries("on") == []
