@@ -139,6 +139,8 @@ def of_object(name: str, data: bytes, machine: CheckedMachine) -> Iterator[Compl
         kconfig, _ = read_kconfig()
     except OSError:
         kconfig = {}
+    # What loaders add to the configuration of themselves.
+    kconfig = {"CONFIG_HZ": "250", "LINUX_HAS_BPF_COOKIE": "y", "LINUX_HAS_SYSCALL_WRAPPER": "y"} | kconfig
     # CO-RE moves offsets to where this kernel has them, so that what is left wrong is wrong here.
     spec = read_object(data, name, machine.btf(), kconfig=kconfig, version=version_code())
     programs = {program.name: program for program in spec.programs}
