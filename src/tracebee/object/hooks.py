@@ -266,6 +266,10 @@ _WHOLE = {hook.pattern: hook for hook in HOOKS if not hook.pattern.endswith("+")
 _OPEN = {hook.pattern[:-1]: hook for hook in HOOKS if hook.pattern.endswith("+")}
 
 
+UNKNOWN = Section(Hook("", ""), "", None, False)
+"""What a section says whose name fits no pattern, for whoever only looks."""
+
+
 def read_section(name: str) -> Section:
     """What a section's name says.  Raises FormatError, with the nearest name as its hint."""
     loads = not name.startswith("?")

@@ -40,6 +40,7 @@ from tracebee.object.elf import (
     shown,
 )
 from tracebee.object.maps import finder
+from tracebee.object.problems import Problems
 from tracebee.spec.objects import FuncInfo, LineInfo
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ class Linked(NamedTuple):
     line_info: tuple[LineInfo, ...]
 
 
-class _Code(NamedTuple):
+class Code(NamedTuple):
     """A section of code, relocated.
 
     `at` is the index of the instruction at each slot, -1 in the middle of one; `calls` are the functions that
@@ -104,8 +105,11 @@ class Linker:
         data: list[Defined],
         externs: Mapping[str, Extern],
         target: Btf | None,
+        problems: Problems | None = None,
     ) -> None:
+        """`problems` take what is wrong with an instruction, which then stays as it is."""
         self.elf = elf
+        self.problems = problems or Problems()
         self.btf = btf
         self.ext = ext
         self.target = target
@@ -118,38 +122,53 @@ class Linker:
         self.map_at = finder(maps)
         self.map_sections = {one.section for one in maps}
         self.data = {one.section: one for one in data}
-        self.functions = {
-            (function.section, function.start): function
-            for section in elf.sections
-            if section.is_code
-            for function in functions_of(elf, section)
-        }
-        self.code = {section.number: self._read(section) for section in elf.sections if section.is_code}
+        self.functions: dict[tuple[int, int], Function] = {}
+        self.code: dict[int, Code] = {}
+        readable = []
+        for section in elf.sections:
+            if section.is_code:
+                try:
+                    found = functions_of(elf, section)
+                    self.code[section.number] = self._decode(section)
+                except FormatError as error:
+                    self.problems.take(error)
+                    continue
+                self.functions |= {(function.section, function.start): function for function in found}
+                readable.append(section)
+        for section in readable:
+            self._bind(section, self.code[section.number])
         self.callers: dict[int, list[int]] = {}
         self.slots = 0
 
     # --- relocation
 
-    def _read(self, section: Section) -> _Code:
+    def _decode(self, section: Section) -> Code:
         try:
             insns = decode(section.data, byteorder=self.elf.byteorder)
         except FormatError as error:
             raise FormatError(f"section {shown(section.name)}: {error.what}", error.offset) from error
-        code = _Code(insns, _index(insns), {})
+        return Code(insns, _index(insns), {})
+
+    def _bind(self, section: Section, code: Code) -> None:
         for row in self.elf.relocations.get(section.number, ()):
             if row.type != R_BPF_NONE:
-                self._relocate(section, code, row)
+                try:
+                    self._relocate(section, code, row)
+                except FormatError as error:
+                    self.problems.take(error)
         self._find_local_calls(section, code)
-        self._answer_core(section, code)
-        return code
+        try:
+            self._answer_core(section, code)
+        except FormatError as error:
+            self.problems.take(error)
 
-    def _place(self, section: Section, code: _Code, slot: int, what: str) -> int:
+    def _place(self, section: Section, code: Code, slot: int, what: str) -> int:
         index = code.at[slot] if slot < len(code.at) else -1
         if index < 0:
             raise FormatError(f"section {shown(section.name)}: {what} {slot} is no instruction")
         return index
 
-    def _relocate(self, section: Section, code: _Code, row: Relocation) -> None:
+    def _relocate(self, section: Section, code: Code, row: Relocation) -> None:
         slot, rest = divmod(row.offset, SLOT_BYTES)
         index = self._place(section, code, slot, "relocated slot")
         insn = code.insns[index]
@@ -164,7 +183,7 @@ class Linker:
                 f"section {shown(section.name)}: instruction {slot} has no place for a relocation", row.offset
             )
 
-    def _load(self, section: Section, code: _Code, slot: int, insn: Insn, row: Relocation) -> Insn:
+    def _load(self, section: Section, code: Code, slot: int, insn: Insn, row: Relocation) -> Insn:
         """An instruction that loads an address."""
         symbol = row.symbol
         where = f"section {shown(section.name)}, instruction {slot}"
@@ -200,7 +219,7 @@ class Linker:
         src = op.BPF_PSEUDO_BTF_ID if extern.kind == "variable" else 0
         return insn._replace(src=src, imm=0, ref=KernelSymbol(name))
 
-    def _call(self, section: Section, code: _Code, slot: int, insn: Insn, row: Relocation) -> Insn:
+    def _call(self, section: Section, code: Code, slot: int, insn: Insn, row: Relocation) -> Insn:
         symbol = row.symbol
         where = f"section {shown(section.name)}, instruction {slot}"
         if symbol.section == SHN_UNDEF:
@@ -218,7 +237,7 @@ class Linker:
     def _is_code(self, number: int) -> bool:
         return 0 < number < len(self.elf.sections) and self.elf.sections[number].is_code
 
-    def _find_local_calls(self, section: Section, code: _Code) -> None:
+    def _find_local_calls(self, section: Section, code: Code) -> None:
         """Calls by distance, which need no relocation within a section."""
         slot = 0
         for insn in code.insns:
@@ -230,7 +249,7 @@ class Linker:
                         code.calls[slot] = (section.number, goal)
             slot += insn.slots
 
-    def _answer_core(self, section: Section, code: _Code) -> None:
+    def _answer_core(self, section: Section, code: Code) -> None:
         if self.target is None or self.ext is None or self.btf is None:
             return
         cut: set[int] = set()

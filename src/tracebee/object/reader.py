@@ -11,24 +11,31 @@ from tracebee.btf.reader import Btf
 from tracebee.errors import FormatError, NotSupportedError
 from tracebee.object.elf import Elf, shown
 from tracebee.object.externs import read_externs
-from tracebee.object.hooks import Section, read_section
+from tracebee.object.hooks import UNKNOWN, Section, read_section
 from tracebee.object.link import Function, Linker, functions_of
 from tracebee.object.maps import Defined, data_maps, read_maps
+from tracebee.object.problems import Problems
 from tracebee.spec.objects import MapSpec, ObjectSpec, ProbeSpec, ProgramSpec, Schema
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from tracebee.object import elf
 
 TEXT = ".text"
 """The section of functions that are only called."""
 
 
 class Entry(NamedTuple):
-    """A program of an object, before it is linked: its function, and what its section says."""
+    """A program of an object, before it is linked: its function, and what its section says.
+
+    `problem` is why the section says nothing, in an object that is only looked at.
+    """
 
     function: Function
     section: str
     hook: Section
+    problem: FormatError | None = None
 
 
 class ObjectFile:
@@ -37,9 +44,16 @@ class ObjectFile:
     `maps` and `data` are its maps and its sections of variables, `entries` its programs.
     """
 
-    def __init__(self, data: bytes | bytearray | memoryview, name: str = "") -> None:
-        """`name` is for messages.  Raises FormatError."""
+    def __init__(
+        self, data: bytes | bytearray | memoryview, name: str = "", problems: Problems | None = None
+    ) -> None:
+        """`name` is for messages.
+
+        Raises FormatError; but with `problems` that keep, only if this is no object for eBPF at all or its
+        tables cannot be read.
+        """
         self.name = name
+        self.problems = problems or Problems()
         try:
             self._read(data)
         except FormatError as error:
@@ -50,15 +64,19 @@ class ObjectFile:
     def _read(self, data: bytes | bytearray | memoryview) -> None:
         self.elf = Elf(data)
         section = self.elf.by_name.get(".BTF")
-        self._btf_bytes = bytes(section.data) if section is not None else b""
-        self.btf: Btf | None = Btf.from_bytes(self._btf_bytes) if self._btf_bytes else None
+        self._btf_bytes = section.data if section is not None else b""
+        self.btf: Btf | None = None
         self.ext: BtfExt | None = None
-        section = self.elf.by_name.get(".BTF.ext")
-        if section is not None and self.btf is not None and section.size:
-            self.ext = parse_ext(section.data, self.btf)
+        try:
+            self.btf = Btf.from_bytes(self._btf_bytes) if self._btf_bytes else None
+            section = self.elf.by_name.get(".BTF.ext")
+            if section is not None and self.btf is not None and section.size:
+                self.ext = parse_ext(section.data, self.btf)
+        except FormatError as error:
+            self.problems.take(error)
         self.license = self._text("license")
-        self.maps: list[Defined] = read_maps(self.elf, self.btf)
-        self.data: list[Defined] = data_maps(self.elf, self.btf)
+        self.maps: list[Defined] = read_maps(self.elf, self.btf, self.problems)
+        self.data: list[Defined] = data_maps(self.elf, self.btf, self.problems)
         self.entries = self._read_entries()
 
     @property
@@ -69,26 +87,38 @@ class ObjectFile:
         section = self.elf.by_name.get(name)
         if section is None:
             return ""
-        return bytes(section.data[:128]).partition(b"\0")[0].decode("ascii", "backslashreplace")
+        return section.data[:128].partition(b"\0")[0].decode("ascii", "backslashreplace")
 
     def _read_entries(self) -> list[Entry]:
-        found = []
+        found: list[Entry] = []
         for section in self.elf.sections:
             if section.is_code and section.name != TEXT:
-                hook = read_section(section.name)
-                functions = functions_of(self.elf, section)
-                # What is static in a section beside what is not is called from there.
-                entries = [function for function in functions if not function.is_static] or functions
-                found += [Entry(function, section.name, hook) for function in entries]
+                try:
+                    found += self._entries_of(section)
+                except FormatError as error:
+                    self.problems.take(error)
         seen: set[str] = set()
         for entry in found:
             name = entry.function.name
             if not name or name in seen:
-                raise FormatError(
-                    f"there are two programs called {shown(name)}" if name else "a program has no name"
-                )
+                what = f"there are two programs called {shown(name)}" if name else "a program has no name"
+                self.problems.take(FormatError(what))
             seen.add(name)
         return found
+
+    def _entries_of(self, section: elf.Section) -> list[Entry]:
+        """The programs in a section."""
+        problem: FormatError | None = None
+        hook = UNKNOWN
+        try:
+            hook = read_section(section.name)
+        except FormatError as error:
+            self.problems.take(error)
+            problem = error.with_traceback(None)
+        functions = functions_of(self.elf, section)
+        # What is static in a section beside what is not is called from there.
+        entries = [function for function in functions if not function.is_static] or functions
+        return [Entry(function, section.name, hook, problem) for function in entries]
 
     @property
     def settled_btf(self) -> bytes:
