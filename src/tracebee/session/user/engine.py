@@ -33,6 +33,7 @@ class EngineBackend(GlobalState):
     """
 
     passes_status = False
+
     def __init__(self, spec: ObjectSpec, world: World, *, ring_pages: int = 0, path: str = "fast") -> None:
         """Make the maps, check and translate the programs.  Raises EngineFault, NotSupportedError."""
         self.spec = _with_ring(spec, ring_pages)
