@@ -91,10 +91,6 @@ class TaskFd(NamedTuple):
     address: int
 
 
-TASK_FD_KINDS = ("RAW_TRACEPOINT", "TRACEPOINT", "KPROBE", "KRETPROBE", "UPROBE", "URETPROBE")
-"""enum bpf_task_fd_type, without BPF_FD_TYPE_."""
-
-
 def task_fd_query(pid: int, fd: int) -> TaskFd:
     """BPF_TASK_FD_QUERY (Linux 4.18).  ENOENT and EOPNOTSUPP for descriptors without a program."""
     attr = Attr(uapi.ATTR_TASK_FD_QUERY).set(pid=pid, fd=fd, buf_len=4096)
@@ -102,7 +98,7 @@ def task_fd_query(pid: int, fd: int) -> TaskFd:
     attr.size = max(attr.size, 48)
     checked("bpf(BPF_TASK_FD_QUERY)", attr.call("TASK_FD_QUERY"), f"pid {pid}, descriptor {fd}")
     number = attr.get("fd_type")
-    kind = TASK_FD_KINDS[number] if number < len(TASK_FD_KINDS) else str(number)
+    kind = next((name for name, value in uapi.BPF_TASK_FD_TYPE.items() if value == number), str(number))
     return TaskFd(
         attr.get("prog_id"),
         kind,

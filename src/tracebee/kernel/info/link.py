@@ -59,7 +59,7 @@ class IterTarget(Target):
     """What an iterator goes over.
 
     `map_id` is of those over a map's elements, `tid` and `pid` of those over tasks (0: all), `cgroup_id` and
-    `order` of those over cgroups.
+    `order` (a name of enum bpf_cgroup_iter_order) of those over cgroups.
     """
 
     target_name: str
@@ -174,12 +174,6 @@ class LinkInfo(Frozen):
 KPROBE_MULTI_RETURN = 1
 UPROBE_MULTI_RETURN = 1
 
-PERF_EVENT_KINDS = ("UNSPEC", "UPROBE", "URETPROBE", "KPROBE", "KRETPROBE", "TRACEPOINT", "EVENT")
-"""enum bpf_perf_event_type, without BPF_PERF_EVENT_."""
-
-ITER_ORDERS = ("order_unspec", "self_only", "descendants_pre", "descendants_post", "ancestors_up")
-"""enum bpf_cgroup_iter_order, as people read it."""
-
 # target_name of iterators with more to tell: is_iter_*_target() of bpftool, and bpf_iter_reg in kernel/bpf/
 _MAP_ITERATORS = frozenset(("bpf_map_elem", "bpf_sk_storage_map"))
 _TASK_ITERATORS = frozenset(("task", "task_file", "task_vma"))
@@ -233,8 +227,7 @@ _EVENT_NAMES = {
 
 
 def _event_of(fields: Fields) -> str:
-    number = fields["perf_event_type"]
-    return PERF_EVENT_KINDS[number] if number < len(PERF_EVENT_KINDS) else str(number)
+    return name_in(uapi.BPF_PERF_EVENT_TYPE, fields["perf_event_type"])
 
 
 def _with_names(fd: int, kind: str, data: bytes) -> tuple[bytes, dict[str, str]]:
@@ -307,9 +300,8 @@ def _iter(fields: Fields, texts: Mapping[str, str], lists: Mapping[str, tuple[in
     if name in _TASK_ITERATORS:
         return IterTarget(name, tid=fields["iter_task_tid"], pid=fields["iter_task_pid"])
     if name == "cgroup":
-        order = fields["iter_cgroup_order"]
-        text = ITER_ORDERS[order] if order < len(ITER_ORDERS) else str(order)
-        return IterTarget(name, cgroup_id=fields["iter_cgroup_cgroup_id"], order=text)
+        order = name_in(uapi.BPF_CGROUP_ITER_ORDER, fields["iter_cgroup_order"])
+        return IterTarget(name, cgroup_id=fields["iter_cgroup_cgroup_id"], order=order)
     return IterTarget(name)
 
 
