@@ -11,7 +11,7 @@ from tracebee.host.holders import NOBODY, Holder, Holders, read_holders
 from tracebee.kernel.ids import KINDS, walk
 from tracebee.kernel.info import btf_info, link_info, map_info, program_info
 from tracebee.kernel.info.link import IterTarget, SockmapTarget, StructOpsTarget, TracingTarget
-from tracebee.kernel.pins import read_pins
+from tracebee.kernel.pinned import read_pins
 from tracebee.syscalls import bpf, bpfids
 
 if TYPE_CHECKING:
