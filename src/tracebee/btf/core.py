@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from tracebee.btf.format import declaration
 from tracebee.btf.types import (
     Array,
     Composite,
@@ -46,6 +47,14 @@ KIND_NAMES = (
     *("local_type_id", "target_type_id", "type_exists", "type_size", "enumval_exists", "enumval_value"),
     "type_matches",
 )
+
+QUESTIONS = (
+    *("offset of the field", "size of the field", "is the field there", "is the field signed"),
+    *("left shift of the bitfield", "right shift of the bitfield", "id of the type in the object"),
+    *("id of the type in the kernel", "is the type there", "size of the type", "is the constant there"),
+    *("value of the constant", "is the type the same"),
+)
+"""What each kind asks, for people."""
 
 POISON = 0xBAD2310
 """The helper that instructions call which nothing on the target answers to; there is none with this number."""
@@ -120,6 +129,24 @@ def resolve(relo: CoreRelo, local: Btf, target: Btf) -> Answer:
     if isinstance(found, Unresolved):
         raise found
     return found
+
+
+def spelled(relo: CoreRelo, local: Btf) -> str:
+    """What a relocation is about, as C would say it.
+
+    That is ``struct task_struct.mm``, ``struct task.list[2].y``, ``enum color::RED`` or ``struct task``.  Raises
+    FormatError for a relocation that makes no sense.
+    """
+    spec = _local_spec(relo, local)
+    root = declaration(local, _root(relo, local))
+    if not spec.steps:
+        return root
+    if relo.kind in (ENUMVAL_EXISTS, ENUMVAL_VALUE):
+        return f"{root}::{spec.steps[0].name}"
+    first = spec.steps[0].place
+    parts = [f"[{first}]"] if first else []
+    parts += [f".{step.name}" if step.name else f"[{step.place}]" for step in spec.steps[1:]]
+    return root + "".join(parts)
 
 
 def _patched(insn: Insn, relo: CoreRelo, before: Answer, after: Answer) -> Insn:
@@ -493,4 +520,14 @@ def _adjusts(spec: _Spec, btf: Btf) -> bool:
     return isinstance(found, Ptr) or (isinstance(found, Int) and not found.is_signed)
 
 
-__all__ = ["KIND_NAMES", "POISON", "Answer", "Unresolved", "essential", "patch", "resolve"]
+__all__ = [
+    "KIND_NAMES",
+    "POISON",
+    "QUESTIONS",
+    "Answer",
+    "Unresolved",
+    "essential",
+    "patch",
+    "resolve",
+    "spelled",
+]

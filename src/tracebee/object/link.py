@@ -71,11 +71,15 @@ class Function(NamedTuple):
 
 
 class Linked(NamedTuple):
-    """The instructions of a program with all functions that it calls, and their records."""
+    """The instructions of a program with all functions that it calls, and their records.
+
+    `parts` are those functions, the program itself first, each with the slot that it begins at.
+    """
 
     insns: tuple[Insn, ...]
     func_info: tuple[FuncInfo, ...]
     line_info: tuple[LineInfo, ...]
+    parts: tuple[tuple[Function, int], ...] = ()
 
 
 class Code(NamedTuple):
@@ -217,7 +221,7 @@ class Linker:
         if extern.kind == "config":
             return insn._replace(src=op.BPF_PSEUDO_MAP_VALUE, imm=0, ref=MapValue(".kconfig", extern.offset))
         src = op.BPF_PSEUDO_BTF_ID if extern.kind == "variable" else 0
-        return insn._replace(src=src, imm=0, ref=KernelSymbol(name))
+        return insn._replace(src=src, imm=0, ref=KernelSymbol(name, extern.is_weak))
 
     def _call(self, section: Section, code: Code, slot: int, insn: Insn, row: Relocation) -> Insn:
         symbol = row.symbol
@@ -226,7 +230,9 @@ class Linker:
             extern = self.externs.get(symbol.name)
             if extern is None or extern.kind != "function":
                 raise FormatError(f"{where}: the function {shown(symbol.name)} is not defined in this object")
-            return insn._replace(src=op.BPF_PSEUDO_KFUNC_CALL, off=0, imm=0, ref=Kfunc(symbol.name))
+            return insn._replace(
+                src=op.BPF_PSEUDO_KFUNC_CALL, off=0, imm=0, ref=Kfunc(symbol.name, extern.is_weak)
+            )
         if not self._is_code(symbol.section):
             raise FormatError(f"{where}: {shown(symbol.name)} is no function")
         # What is called lies so many slots behind the symbol, counted from the one after the call.
@@ -295,7 +301,8 @@ class Linker:
         lines: list[LineInfo] = []
         for function in order:
             self._append(function, base, insns, functions, lines)
-        return Linked(tuple(insns), tuple(functions), tuple(lines))
+        parts = [(function, base[function.section, function.start]) for function in order]
+        return Linked(tuple(insns), tuple(functions), tuple(lines), tuple(parts))
 
     def _spend(self, slots: int) -> None:
         self.slots += slots

@@ -32,6 +32,13 @@ TASK_STORAGE BLOOM_FILTER USER_RINGBUF CGRP_STORAGE ARENA INSN_ARRAY
 TYPES = tuple(_TYPES.split())
 """enum bpf_map_type of linux/bpf.h."""
 
+FLAGS = (
+    *("NO_PREALLOC", "NO_COMMON_LRU", "NUMA_NODE", "RDONLY", "WRONLY", "STACK_BUILD_ID", "ZERO_SEED"),
+    *("RDONLY_PROG", "WRONLY_PROG", "CLONE", "MMAPABLE", "PRESERVE_ELEMS", "INNER_MAP", "LINK", "PATH_FD"),
+    *("VTYPE_BTF_OBJ_FD", "TOKEN_FD", "SEGV_ON_FAULT", "NO_USER_CONV", "RB_OVERWRITE"),
+)
+"""BPF_F_* of BPF_MAP_CREATE in linux/bpf.h, from bit 0 on."""
+
 OUTER = ("ARRAY_OF_MAPS", "HASH_OF_MAPS")
 
 BPF_F_RDONLY_PROG = 1 << 7
@@ -40,6 +47,13 @@ LARGEST_DATA = 1 << 26
 
 PIN_BY_NAME = 1
 RING_PAGE = 4096
+
+
+def flag_names(flags: int) -> list[str]:
+    """The flags of a map by name, what has none as a number."""
+    names = [f"BPF_F_{name}" for bit, name in enumerate(FLAGS) if flags >> bit & 1]
+    rest = flags >> len(FLAGS) << len(FLAGS)
+    return [*names, f"{rest:#x}"] if rest else names
 
 
 class Defined(NamedTuple):

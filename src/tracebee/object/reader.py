@@ -121,6 +121,11 @@ class ObjectFile:
         return [Entry(function, section.name, hook, problem) for function in entries]
 
     @property
+    def short_name(self) -> str:
+        """What the kernel shows before the names of sections of variables: that of the file, to its first dot."""
+        return self.name.rpartition("/")[2].partition(".")[0]
+
+    @property
     def settled_btf(self) -> bytes:
         """The object's BTF, with sizes of sections and places of variables filled in."""
         if self.btf is None:
@@ -167,7 +172,7 @@ class ObjectFile:
             for entry in entries
             if entry.hook.attach is not None
         )
-        return ObjectSpec(programs, tuple(maps), probes, Schema(), self.settled_btf)
+        return ObjectSpec(programs, tuple(maps), probes, Schema(), self.settled_btf, self.short_name)
 
     def _program(self, linker: Linker, entry: Entry) -> ProgramSpec:
         linked = linker.link(entry.function)
@@ -184,6 +189,7 @@ class ObjectFile:
             func_info=linked.func_info,
             line_info=linked.line_info,
             section=entry.section,
+            frags=hook.frags,
         )
 
 
