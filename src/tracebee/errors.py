@@ -13,6 +13,7 @@ It is cut by what a caller would do about each branch::
     ├─ VerifierError       the kernel refused a program        .program .log .errno
     ├─ AttachError         a probe could not be attached       .probe .reason .hint
     ├─ SyscallError        the kernel failed us                .call .errno    (also an OSError)
+    │  └─ MapError         what cannot be done with a map      .map .operation .reason
     ├─ EngineFault         a program misbehaved in user space  .program .insn_index .address
     └─ InternalError       our own bug
 
@@ -118,11 +119,33 @@ class SyscallError(TracebeeError, OSError):
     @property
     def errno_name(self) -> str:
         """The symbolic name, such as EPERM."""
-        return errno_names.errorcode.get(self.errno or 0, str(self.errno))
+        # ENOTSUPP is the kernel's own; no C library has it.
+        return errno_names.errorcode.get(
+            self.errno or 0, "ENOTSUPP" if self.errno == 524 else str(self.errno)
+        )
 
     def __str__(self) -> str:
         text = f"{self.call}: {self.strerror} ({self.errno_name})"
         return f"{text}: {self.detail}" if self.detail else text
+
+
+class MapError(SyscallError):
+    """The kernel, or the engine, refuses something that was to be done with a map.
+
+    `map` is its name, `operation` a word such as "update", `reason` what the errno means there.
+    """
+
+    def __init__(
+        self, map_name: str, operation: str, errno: int, reason: str, hint: str = "", call: str = ""
+    ) -> None:
+        super().__init__(call or f"{operation} of map {map_name!r}", errno)
+        self.map = map_name
+        self.operation = operation
+        self.reason = reason
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.operation} of map {self.map!r}: {self.reason} ({self.errno_name})"
 
 
 class VerifierError(TracebeeError):

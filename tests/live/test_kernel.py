@@ -125,7 +125,8 @@ def test_a_full_map(make: Callable[..., KernelMap]) -> None:
     with pytest.raises(SyscallError) as caught:
         found.put(u32(2), bytes(8))
     assert caught.value.errno == errno.E2BIG
-    assert "BPF_MAP_UPDATE_ELEM" in str(caught.value)
+    assert caught.value.call == "bpf(BPF_MAP_UPDATE_ELEM)"
+    assert str(caught.value) == "update of map 'tb_test': it is full: there are 1 entries (E2BIG)"
 
 
 def test_a_map_that_takes_memory_as_it_fills(make: Callable[..., KernelMap]) -> None:
