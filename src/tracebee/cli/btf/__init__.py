@@ -9,7 +9,13 @@ from tracebee.cli.verbs import Verb, run_verb
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-VERBS: dict[str, Verb] = {}
+VERBS: dict[str, Verb] = {
+    "dump": Verb(
+        "dump",
+        "[ID | name NAME | prog PROG | map MAP [key|value|kv|all] | file FILE] [format raw|c] [type NAME]",
+        "prints types, as they are stored or as C; one with its offsets",
+    ),
+}
 """The verbs, and where each is."""
 
 
