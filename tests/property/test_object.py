@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from functools import cache
 from pathlib import Path
 
@@ -12,7 +13,11 @@ from tracebee.btf import Btf
 from tracebee.engine.machine import Machine
 from tracebee.errors import EngineFault, FormatError, NotSupportedError, UsageError
 from tracebee.object import ObjectFile, read_object
+from tracebee.object.describe import Kernel, Look
+from tracebee.object.disassembly import Disassembly
 from tracebee.object.elf import Elf
+from tracebee.object.relocations import relocation_rows
+from tracebee.object.rows import initial_value, plain
 from tracebee.spec.objects import ObjectSpec
 
 from ..unit.engine.calls.fakes import MadeUpWorld
@@ -113,3 +118,28 @@ def test_what_is_read_can_be_given_to_the_engine(data: bytes) -> None:
             program.run(bytes(64))
         except EngineFault:
             pass
+
+
+@few
+@given(spoilt(), st.sampled_from(("none", "openers", "core")))
+def test_spoilt_objects_are_shown(data: bytes, other: str) -> None:
+    """All that is shown of an object can be had of a spoilt one, or it is no object at all."""
+    target = None if other == "none" else Btf.from_bytes(Elf(good(other)).by_name[".BTF"].data)
+    try:
+        look = Look(data, "spoilt.o", Kernel(other, target, CONFIG, 1))
+    except FormatError as error:
+        assert str(error)
+        return
+    found = look.describe()
+    assert json.dumps(plain(found))
+    assert len(found.sections) == len(look.elf.sections) - 1
+    for row in found.globals:
+        initial_value(row, look.btf, found.byteorder)
+    relocation_rows(look)
+    made = Disassembly(look)
+    for entry in look.file.entries:
+        if look.linked(entry.function) is not None:
+            assert made.lines(entry.function)
+    # What cannot be loaded is said to have a problem.
+    if read(data, target) is None and look.elf.byteorder == "little":
+        assert look.problems.found
