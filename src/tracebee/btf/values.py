@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import struct
 import sys
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tracebee.btf.types import (
@@ -461,6 +462,14 @@ class Fields(tuple[Any, ...]):
         return dict(zip(self._fields, self, strict=True))
 
 
+def _fields_class(names: tuple[str, ...]) -> type[Fields]:
+    """A class of `Fields`; members hide methods of tuples, which has some called count and index."""
+    members: dict[str, Any] = {
+        name: property(itemgetter(number)) for number, name in enumerate(names) if not name.startswith("_")
+    }
+    return type("Fields", (Fields,), {**members, "_fields": names, "__slots__": ()})
+
+
 class Place(NamedTuple):
     """A member: its name and where it is, `offset` in bytes, for overlaps `start` and `end` in bits."""
 
@@ -484,7 +493,7 @@ class RecordCodec(ValueCodec):
         self.overlaps = _overlaps(self.places)
         bits = sum(place.end - place.start for place in self.places)
         self.loses = bool(self.overlaps) or bits < 8 * size or any(place.codec.loses for place in self.places)
-        self._key = type("Fields", (Fields,), {"_fields": self.names, "__slots__": ()}) if hashable else None
+        self._key = _fields_class(self.names) if hashable else None
         self._struct = _one_struct(self.places, mark)
 
     def at(self, data: bytes, offset: int) -> Any:
