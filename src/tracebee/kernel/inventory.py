@@ -153,23 +153,26 @@ def program_of_link_target(link: LinkInfo) -> tuple[int, int] | None:
 _READERS: dict[str, Callable[[int], Any]] = {
     "prog": program_info,
     "map": map_info,
-    "link": link_info,
     "btf": btf_info,
 }
 
 
-def read_inventory(kinds: Sequence[str] = KINDS, *, owners: bool = True, contents: bool = True) -> Inventory:
+def read_inventory(
+    kinds: Sequence[str] = KINDS, *, owners: bool = True, contents: bool = True, places: bool = False
+) -> Inventory:
     """Read what is loaded: the objects of these kinds, their owners and pins, and what is in maps of ids.
 
-    A kind that the kernel does not number yet is empty unless it is the first one asked for.  Objects that go
-    while they are looked at are left out.  Raises PermissionRefused and NotSupportedError.
+    `places` is whether to read all places of the links that stand for many.  A kind that the kernel does not
+    number yet is empty unless it is the first one asked for.  Objects that go while they are looked at are left
+    out.  Raises PermissionRefused and NotSupportedError.
     """
     found: dict[str, dict[int, Any]] = {kind: {} for kind in KINDS}
     inside: dict[int, list[tuple[bytes, int]]] = {}
     for kind in kinds:
         try:
             for object_id, fd in walk(kind):
-                info = found[kind][object_id] = _READERS[kind](fd)
+                info: Any = link_info(fd, places=places) if kind == "link" else _READERS[kind](fd)
+                found[kind][object_id] = info
                 if contents and kind == "map" and info.type in HOLDING_IDS:
                     inside[object_id] = list(ids_inside(fd, info.key_size))
         except NotSupportedError:

@@ -54,3 +54,42 @@ def _get(path: str) -> int:
             # Of a map guarded against writing.
             return bpfids.object_get(path, BPF_F_RDONLY)
         raise
+
+
+def pin_object(fd: int, path: str) -> None:
+    """Pin an object at a path, which keeps it alive until the file is removed.
+
+    Raises TargetError where that cannot be: the file is there already, or it is no bpf file system.
+    """
+    from tracebee.errors import TargetError
+    from tracebee.syscalls import bpf
+
+    try:
+        bpf.object_pin(fd, path)
+    except SyscallError as error:
+        folder = os.path.dirname(os.path.abspath(path))
+        reasons = {
+            errno.EEXIST: ("there is such a file already", "choose another name, or remove the file"),
+            errno.ENOENT: ("the directory does not exist", f"`mkdir -p {folder}`"),
+            errno.EPERM: _no_bpffs(folder),
+            errno.EINVAL: _no_bpffs(folder),
+            errno.EACCES: ("not ours to write", "run as root, or as the owner of the directory"),
+            errno.ENAMETOOLONG: ("the name is too long", ""),
+        }
+        found = reasons.get(error.errno or 0)
+        if found is None:
+            raise
+        raise TargetError(path, *found) from error
+
+
+def _no_bpffs(folder: str) -> tuple[str, str]:
+    """What EPERM and EINVAL mean: the directory is of another file system, or the name has a dot in it."""
+    mounts = read_bpf_mounts()
+    if any(folder == mount or folder.startswith(mount.rstrip("/") + "/") for mount in mounts):
+        return "cannot be a name in a bpf file system", "names there have no dot in them"
+    where = (
+        f"bpf file systems are at {', '.join(mounts)}"
+        if mounts
+        else "`mount -t bpf bpf /sys/fs/bpf` makes one"
+    )
+    return "not in a bpf file system", where

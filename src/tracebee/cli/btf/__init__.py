@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 VERBS: dict[str, Verb] = {
+    "list": Verb("listing", "[id ID | name NAME]", "a table of BTF objects"),
+    "show": Verb("listing", "[id ID | name NAME]", "BTF objects with all facts"),
     "dump": Verb(
         "dump",
         "[ID | name NAME | prog PROG | map MAP [key|value|kv|all] | file FILE] [format raw|c] [type NAME]",
@@ -21,4 +23,4 @@ VERBS: dict[str, Verb] = {
 
 def run(words: Sequence[str]) -> int:
     """Run ``tracebee btf`` with the words after it; the exit status.  Raises TracebeeError."""
-    return run_verb("btf", "", VERBS, words)
+    return run_verb("btf", "type information in the kernel and in files", VERBS, words)
