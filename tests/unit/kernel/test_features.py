@@ -16,6 +16,7 @@ from tracebee.kernel.features import FEATURES, Feature, Features
 from tracebee.kernel.links import MODULES, Context, Link, attach
 from tracebee.kernel.maps import KernelMap
 from tracebee.kernel.programs import Program, load_program, save_log
+from tracebee.kernel.symbols import Found, KernelNames
 from tracebee.spec import objects
 from tracebee.spec.objects import MapSpec, ProbeSpec, ProgramSpec, RawTracepoint
 from tracebee.syscalls import bpf
@@ -188,7 +189,7 @@ def test_without_rights_links_for_many_kprobes_are_not_known(
 def test_a_refusal_is_asked_for_its_log(refusing: Any) -> None:
     levels = refusing(errno.EACCES, "R0 !read_ok\n")
     with pytest.raises(VerifierError) as caught:
-        load_program(SPEC, {}, 0, lambda name: 0)
+        load_program(SPEC, {}, 0, KernelNames())
     assert (caught.value.program, caught.value.errno, caught.value.log) == (
         "begin",
         errno.EACCES,
@@ -200,15 +201,22 @@ def test_a_refusal_is_asked_for_its_log(refusing: Any) -> None:
 def test_a_refusal_without_rights(refusing: Any) -> None:
     refusing(errno.EPERM, who=NOBODY)
     with pytest.raises(PermissionRefused) as caught:
-        load_program(SPEC, {}, 0, lambda name: 0)
+        load_program(SPEC, {}, 0, KernelNames())
     assert str(caught.value) == "loading BPF programs needs CAP_BPF and CAP_PERFMON"
+
+
+class Vfs(KernelNames):
+    """A kernel that has vfs_read as type 7."""
+
+    def find(self, name: str, module: str = "") -> Found | None:
+        return Found(7) if name == "vfs_read" else None
 
 
 def test_what_this_kernel_refuses_to_root_too(refusing: Any) -> None:
     refusing(errno.EPERM)
     spec = ProgramSpec("f", "TRACING", nothing(), expected_attach_type="TRACE_FENTRY", attach_to="vfs_read")
     with pytest.raises(VerifierError) as caught:
-        load_program(spec, {}, 0, lambda name: 7)
+        load_program(spec, {}, 0, Vfs())
     assert "TRACE_FENTRY" in caught.value.hint
 
 
