@@ -21,6 +21,7 @@ COMMANDS: dict[str, str] = {
     "object": "object",
     "prog": "prog",
     "tools": "tools",
+    "tree": "tree",
     "vm": "vm",
 }
 """Commands by their first word, and the module that runs each; without one of them, a script is run."""

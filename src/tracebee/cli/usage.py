@@ -14,6 +14,8 @@ USAGE:
     tracebee -l [PATTERN]                     list probes; -lv with arguments
     tracebee TOOL [options]                   run a tool that ships, such as opensnoop; TOOL --help tells of it
     tracebee tools [TOOL]                     list those tools, or print the script of one
+    tracebee prog|map|link|btf COMMAND        look at what is loaded: list, show and more; prog --help tells
+    tracebee tree                             all that is loaded: processes, links, programs, maps
     tracebee vm run --kernel 6.1 -- COMMAND   run COMMAND on another kernel; also vm list, fetch, clean
     tracebee conformance DIRECTORY            run the tests of bpf_conformance on the engine in user space
 

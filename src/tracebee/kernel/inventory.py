@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tracebee.errors import NotSupportedError, SyscallError
 from tracebee.host.holders import NOBODY, Holder, Holders, read_holders
+from tracebee.kernel.cgroups import PROGRAM_TYPES, CgroupAttachment, read_cgroup_attachments
 from tracebee.kernel.ids import KINDS, walk
 from tracebee.kernel.info import btf_info, link_info, map_info, program_info
 from tracebee.kernel.info.link import IterTarget, SockmapTarget, StructOpsTarget, TracingTarget
@@ -39,7 +40,8 @@ class Inventory:
     """What is loaded.
 
     `programs`, `maps`, `links` and `btfs` are by id, in order.  `pins` are paths by kind and id.  `inside` are
-    the ids in maps of maps (of maps) and in program arrays (of programs), each with its key.
+    the ids in maps of maps (of maps) and in program arrays (of programs), each with its key.  Attachments are
+    those without a link.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class Inventory:
         pins: Mapping[tuple[str, int], tuple[str, ...]] | None = None,
         inside: Mapping[int, Sequence[tuple[bytes, int]]] | None = None,
         perf_attachments: Sequence[PerfAttachment] = (),
+        cgroup_attachments: Sequence[CgroupAttachment] = (),
     ) -> None:
         self.programs = dict(programs)
         self.maps = dict(maps)
@@ -61,6 +64,7 @@ class Inventory:
         self.pins = dict(pins or {})
         self.inside = dict(inside or {})
         self.perf_attachments = tuple(perf_attachments)
+        self.cgroup_attachments = tuple(cgroup_attachments)
 
     def objects(self, kind: str) -> dict[int, Any]:
         """The facts of all objects of a kind, by id."""
@@ -188,6 +192,7 @@ def read_inventory(
         read_pins() if owners else {},
         inside,
         _perf_attachments(holders, found["link"]) if owners and "link" in kinds else (),
+        _cgroup_attachments(found["prog"], found["link"]) if owners and "link" in kinds else (),
     )
 
 
@@ -208,6 +213,20 @@ def ids_inside(fd: int, key_size: int) -> list[tuple[bytes, int]]:
         if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, 524, errno.EINVAL):
             raise
     return found
+
+
+def _cgroup_attachments(
+    programs: Mapping[int, ProgramInfo], links: Mapping[int, LinkInfo]
+) -> list[CgroupAttachment]:
+    """The programs that hang on control groups without a link.
+
+    All groups are asked only if there are programs of such types that no link runs.
+    """
+    linked = {link.prog_id for link in links.values()}
+    free = {one.id for one in programs.values() if one.type in PROGRAM_TYPES} - linked
+    if not free:
+        return []
+    return [one for one in read_cgroup_attachments() if one.prog_id in free]
 
 
 def _perf_attachments(holders: Holders, links: Mapping[int, LinkInfo]) -> list[PerfAttachment]:

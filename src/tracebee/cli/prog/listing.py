@@ -14,6 +14,7 @@ from tracebee.render.tables import Column
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from tracebee.kernel.cgroups import CgroupAttachment
     from tracebee.kernel.info import ProgramInfo
     from tracebee.kernel.inventory import Inventory
 
@@ -72,7 +73,13 @@ def places_of_program(info: ProgramInfo, inventory: Inventory) -> list[str]:
         for one in inventory.perf_attachments
         if one.event.prog_id == info.id
     ]
+    places += [attachment_place(one) for one in inventory.cgroup_attachments if one.prog_id == info.id]
     return list(dict.fromkeys(places))
+
+
+def attachment_place(one: CgroupAttachment) -> str:
+    """A control group in words."""
+    return f"cgroup {one.path} {say.word(one.attach_type).removeprefix('cgroup_')}"
 
 
 def _title(info: ProgramInfo, inventory: Inventory) -> str:
@@ -103,6 +110,7 @@ def _facts(info: ProgramInfo, inventory: Inventory) -> list[tuple[str, str]]:
         ("in arrays", say.maps_by_id(inventory.arrays_of_program(info.id), inventory)),
         ("links", _links(info, inventory)),
         ("perf events", _perf_events(info, inventory)),
+        ("cgroups", _cgroups(info, inventory)),
         ("BTF", str(info.btf_id) if info.btf_id else ""),
         ("owners", say.owners(inventory.owners("prog", info.id))),
         ("pinned", "\n".join(inventory.pinned("prog", info.id))),
@@ -156,6 +164,14 @@ def _perf_events(info: ProgramInfo, inventory: Inventory) -> str:
     )
 
 
+def _cgroups(info: ProgramInfo, inventory: Inventory) -> str:
+    return "\n".join(
+        f"{one.path} {say.word(one.attach_type).removeprefix('cgroup_')}, without a link"
+        for one in inventory.cgroup_attachments
+        if one.prog_id == info.id
+    )
+
+
 def program_record(info: ProgramInfo, inventory: Inventory) -> dict[str, Any]:
     """A program in JSON: the members of ``bpftool -j prog``, and behind them what it does not tell."""
     record: dict[str, Any] = {"id": info.id, "type": say.json_word(info.type)}
@@ -201,7 +217,13 @@ def program_record(info: ProgramInfo, inventory: Inventory) -> dict[str, Any]:
         for one in inventory.perf_attachments
         if one.event.prog_id == info.id
     ]
-    return record | ({"perf_events": events} if events else {})
+    groups = [
+        {"path": one.path, "attach_type": say.json_word(one.attach_type)}
+        for one in inventory.cgroup_attachments
+        if one.prog_id == info.id
+    ]
+    record |= {"perf_events": events} if events else {}
+    return record | ({"cgroups": groups} if groups else {})
 
 
 VIEW = View("prog", _COLUMNS, _row, _title, _facts, program_record)
