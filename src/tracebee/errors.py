@@ -108,6 +108,10 @@ class GuestError(TargetError):
         super().__init__(f"the guest with Linux {kernel}", reason, hint)
 
 
+_KERNEL_NAMES = {95: "EOPNOTSUPP", 524: "ENOTSUPP"}
+"""The C library has another name for the first, and none for the second, which is the kernel's own."""
+
+
 class SyscallError(TracebeeError, OSError):
     """A system call failed.  `call` is the call with its command, `errno` the kernel's answer."""
 

@@ -145,9 +145,9 @@ def _unlike(call: Call) -> str:
 
 def _impossible_inner(call: Call) -> str:
     """Why no map of maps can have such maps."""
-    inner = call.spec.inner or call.inner
+    inner = call.spec.inner
     if inner is None:
-        return "a map of maps needs an inner map that says what the others are like (inner_map_fd)"
+        return ""
     if inner.type in OUTER:
         return "the inner maps are maps of maps themselves: one level is all that the kernel has"
     if inner.type in ("PROG_ARRAY", "STRUCT_OPS", "CGROUP_STORAGE", "PERCPU_CGROUP_STORAGE"):
@@ -226,7 +226,15 @@ CAPABLE = "as root, or with CAP_BPF"
 
 RULES: tuple[Rule, ...] = (
     # New maps.
-    Rule(errno.EINVAL, (CREATE,), OUTER, _impossible_inner, "say what inner maps are like: inner=…"),
+    Rule(
+        errno.EINVAL,
+        (CREATE,),
+        OUTER,
+        "a map of maps needs an inner map that says what the others are like (inner_map_fd)",
+        "say it by inner=…, or inner_map on the command line",
+        lambda call: call.spec.inner is None,
+    ),
+    Rule(errno.EINVAL, (CREATE,), OUTER, _impossible_inner),
     Rule(ENOTSUPP, (CREATE,), OUTER, _impossible_inner),
     Rule(
         errno.EBADF,
@@ -235,7 +243,7 @@ RULES: tuple[Rule, ...] = (
         "the descriptor of the inner map is closed or none",
         "keep the inner map open until the outer one is made; afterwards it may be closed",
     ),
-    Rule(errno.EINVAL, (CREATE,), None, lambda call: creation_fault(call.spec)),
+    Rule((errno.EINVAL, ENOTSUPP), (CREATE,), None, lambda call: creation_fault(call.spec)),
     Rule(
         errno.EINVAL,
         (CREATE,),
@@ -277,7 +285,8 @@ RULES: tuple[Rule, ...] = (
         _flag_of_map(BPF_F_WRONLY),
     ),
     Rule(errno.EPERM, (PIN,), None, "it can only be pinned in a BPF file system", "such as /sys/fs/bpf"),
-    Rule(errno.EPERM, (*READS, FREEZE), None, "a right is missing", f"try {CAPABLE}"),
+    Rule(errno.EPERM, (FREEZE,), None, "it is frozen already, or was opened to be read only"),
+    Rule(errno.EPERM, READS, None, "a right is missing", f"try {CAPABLE}"),
     Rule(
         errno.EBADF,
         (UPDATE,),

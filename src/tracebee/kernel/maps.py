@@ -218,7 +218,8 @@ class KernelMap:
 
     def keys(self) -> Iterator[bytes]:
         """All keys, in the kernel's order."""
-        if self.spec.type in _BATCHED:
+        if self.spec.type in (*_BATCHED, "PROG_ARRAY", "ARRAY_OF_MAPS"):
+            # Of the latter two, the kernel tells the empty places, too.
             for key, _ in self.items():
                 yield key
         else:
