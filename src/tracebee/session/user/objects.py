@@ -149,6 +149,10 @@ class ObjectBackend(UserBackend):
         """Take a program off its place."""
         self._ask("displace", key)
 
+    def settle(self) -> None:
+        """Return when everything is here that programs have written before."""
+        self._ask("settle")
+
     def test_run(self, program: str, context: bytes) -> tuple[int, bytes]:
         """Run a program once, as the session's process; what it returns, and the context as it leaves it."""
         result, after = self._ask("test_run", program, context)
@@ -183,6 +187,10 @@ class UserStream:
         """The records that are there, and how many were lost since the last call."""
         runs, lost = self._backend.take_stream(self._number)
         return [record for run in runs for record in split(run)], lost
+
+    def settle(self) -> None:
+        """Wait until the tracer process has sent what it has."""
+        self._backend.settle()
 
     def close(self) -> None:
         for fd in self.fds:

@@ -355,6 +355,9 @@ class TracerProcess:
         assert isinstance(engine, ObjectEngine)
         engine.fill(name, offset, data)
 
+    def on_settle(self) -> None:
+        """Nothing: records go out before any answer."""
+
     def on_test_run(self, program: str, context: bytes) -> tuple[int, bytes]:
         self.world.thread = None
         data = bytearray(context)
