@@ -14,8 +14,9 @@ from tracebee.cli.selection import (
     split_selector,
     terminal_width,
 )
+from tracebee.errors import PermissionRefused
 from tracebee.kernel.ids import KINDS, WORDS, find
-from tracebee.kernel.inventory import Inventory, read_inventory
+from tracebee.kernel.inventory import Inventory, read_inventory, read_some
 from tracebee.render.tables import Column, block, printable, table
 
 if TYPE_CHECKING:
@@ -54,7 +55,13 @@ def run_view(view: View, words: Sequence[str], *, blocks: bool) -> int:
             found = find(view.kind, selector)
             chosen, opened = [object_id for object_id, _ in found], [fd for _, fd in found]
         kinds = (view.kind, *(kind for kind in KINDS if kind != view.kind))
-        inventory = read_inventory(kinds, places=view.kind == "link")
+        try:
+            inventory = read_inventory(kinds, places=view.kind == "link")
+        except PermissionRefused:
+            if not opened:
+                raise
+            # Pinned objects can be opened by who may not walk over the ids.
+            inventory = read_some(view.kind, opened)
     finally:
         for fd in opened:
             os.close(fd)

@@ -214,7 +214,7 @@ def parse_selector(kind: str, words: Sequence[str]) -> tuple[str, str]:
             raise UsageError(f"{WORDS[kind]}s have no {'pins' if selector == 'pinned' else selector}", usage)
         raise UsageError(f"no {WORDS[kind]} is named by {' '.join(words)!r}", usage)
     if selector == "id" and not _is_number(value):
-        raise UsageError(f"{value!r} is no id", "ids are numbers")
+        raise UsageError(f"{value!r} is no id", "ids are numbers from 1 to 4294967295")
     if selector == "tag":
         value = value.lower()
         if len(value) != 16 or value.strip("0123456789abcdef"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import sys
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tracebee.errors import NotSupportedError, SyscallError
@@ -194,6 +195,15 @@ def read_inventory(
         _perf_attachments(holders, found["link"]) if owners and "link" in kinds else (),
         _cgroup_attachments(found["prog"], found["link"]) if owners and "link" in kinds else (),
     )
+
+
+def read_some(kind: str, fds: Sequence[int]) -> Inventory:
+    """The objects behind some descriptors of a kind, and nothing else.  Raises SyscallError."""
+    read = _READERS.get(kind) or partial(link_info, places=True)
+    infos = [read(fd) for fd in fds]
+    found: dict[str, dict[int, Any]] = {one: {} for one in KINDS}
+    found[kind] = {info.id: info for info in infos}
+    return Inventory(found["prog"], found["map"], found["link"], found["btf"], read_holders())
 
 
 def ids_inside(fd: int, key_size: int) -> list[tuple[bytes, int]]:

@@ -86,7 +86,9 @@ def place_of(link: LinkInfo, inventory: Inventory) -> str:
     """What a link hangs on."""
     match link.target:
         case RawTracepointTarget(tp_name):
-            return f"raw tracepoint {tp_name}".rstrip()
+            program = inventory.programs.get(link.prog_id)
+            is_typed = program is not None and program.type == "TRACING"
+            return f"{'tp_btf' if is_typed else 'raw tracepoint'} {tp_name}".rstrip()
         case TracingTarget():
             return _tracing(link, link.target, inventory)
         case CgroupTarget(cgroup_id, attach_type):
