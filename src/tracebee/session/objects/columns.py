@@ -36,7 +36,7 @@ def arrow() -> Any:
 def column_type(codec: ValueCodec) -> Any:
     """The type of Arrow for a type of BTF: of its width and sign; a structure is a struct.
 
-    Numbers of 16 bytes are binary, since Arrow has none.
+    Numbers of 16 bytes are decimals, since Arrow has no such integers.
     """
     pa = arrow()
     if isinstance(codec, BoolCodec):
@@ -47,7 +47,7 @@ def column_type(codec: ValueCodec) -> Any:
         return column_type(codec.inner)
     if isinstance(codec, NumberCodec):
         if codec.size not in (1, 2, 4, 8):
-            return pa.binary(codec.size)
+            return pa.decimal256(40)
         return getattr(pa, f"{'int' if codec.signed else 'uint'}{8 * codec.size}")()
     if isinstance(codec, FloatCodec):
         return {2: pa.float16(), 4: pa.float32(), 8: pa.float64()}[codec.size]
@@ -71,7 +71,9 @@ def column_value(codec: ValueCodec, value: Any) -> Any:
         # Strings of Arrow are UTF-8, without exception.
         return value.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
     if isinstance(codec, NumberCodec) and codec.size not in (1, 2, 4, 8):
-        return codec.encode(value)
+        from decimal import Decimal
+
+        return Decimal(value)
     return value
 
 
