@@ -23,7 +23,9 @@ SHF_ALLOC, SHF_EXECINSTR = 2, 4
 
 SHN_UNDEF, SHN_COMMON = 0, 0xFFF2
 STT_NOTYPE, STT_OBJECT, STT_FUNC, STT_SECTION = 0, 1, 2, 3
+STT_FILE = 4
 STB_LOCAL, STB_GLOBAL, STB_WEAK = 0, 1, 2
+STV_INTERNAL, STV_HIDDEN = 1, 2
 
 R_BPF_NONE, R_BPF_64_64, R_BPF_64_ABS64, R_BPF_64_ABS32, R_BPF_64_NODYLD32, R_BPF_64_32 = 0, 1, 2, 3, 4, 10
 
@@ -59,7 +61,10 @@ _OTHER_FILES = (
 
 
 class Section(NamedTuple):
-    """A section; `data` is empty where it takes no bytes of the file, and `size` what it takes in memory."""
+    """A section; `data` is empty where it takes no bytes of the file, and `size` what it takes in memory.
+
+    `alignment` is in bytes.
+    """
 
     number: int
     name: str
@@ -70,6 +75,7 @@ class Section(NamedTuple):
     link: int
     info: int
     data: bytes
+    alignment: int = 1
 
     @property
     def is_code(self) -> bool:
@@ -77,7 +83,10 @@ class Section(NamedTuple):
 
 
 class Symbol(NamedTuple):
-    """A symbol; `section` is an index or one of SHN_*, `value` a byte offset in that section."""
+    """A symbol; `section` is an index or one of SHN_*, `value` a byte offset in that section.
+
+    `visibility` is one of STV_*.
+    """
 
     number: int
     name: str
@@ -86,6 +95,7 @@ class Symbol(NamedTuple):
     section: int
     value: int
     size: int
+    visibility: int = 0
 
 
 class Relocation(NamedTuple):
@@ -157,9 +167,11 @@ class Elf:
             bodies.append(self._part(offset, size, f"section {index}") if holds else self.data[:0])
         texts = bodies[names] if names < len(bodies) else b""
         sections = []
-        for index, (name, kind, flags, _, offset, size, link, info, *_) in enumerate(rows):
+        for index, (name, kind, flags, _, offset, size, link, info, alignment, _) in enumerate(rows):
             text = _text(texts, name, f"the name of section {index}")
-            sections.append(Section(index, text, kind, flags, offset, size, link, info, bodies[index]))
+            sections.append(
+                Section(index, text, kind, flags, offset, size, link, info, bodies[index], alignment)
+            )
         return sections
 
     def _read_symbols(self) -> list[Symbol]:
@@ -176,7 +188,7 @@ class Elf:
         texts = self.sections[table.link].data
         symbols = []
         rows = struct.iter_unpack(self._mark + "IBBHQQ", table.data)
-        for index, (name, info, _, section, value, size) in enumerate(rows):
+        for index, (name, info, other, section, value, size) in enumerate(rows):
             text = _text(texts, name, f"the name of symbol {index}")
             if 0 < section < len(self.sections):
                 if info & 15 == STT_SECTION:
@@ -185,7 +197,7 @@ class Elf:
                     raise FormatError(f"ELF: symbol {shown(text)} lies outside of its section", table.offset)
             elif section < 0xFF00 and section != SHN_UNDEF:
                 raise FormatError(f"ELF: symbol {shown(text)} is in section {section}, which is not there")
-            symbols.append(Symbol(index, text, info & 15, info >> 4, section, value, size))
+            symbols.append(Symbol(index, text, info & 15, info >> 4, section, value, size, other & 3))
         return symbols
 
     def _read_relocations(self) -> dict[int, list[Relocation]]:

@@ -217,7 +217,7 @@ class Linker:
     def _extern_load(self, where: str, insn: Insn, name: str) -> Insn:
         extern = self.externs.get(name)
         if extern is None or extern.kind == "function":
-            raise FormatError(f"{where}: {shown(name)} is not defined in this object")
+            raise _not_here(where, shown(name))
         if extern.kind == "config":
             return insn._replace(src=op.BPF_PSEUDO_MAP_VALUE, imm=0, ref=MapValue(".kconfig", extern.offset))
         src = op.BPF_PSEUDO_BTF_ID if extern.kind == "variable" else 0
@@ -229,7 +229,7 @@ class Linker:
         if symbol.section == SHN_UNDEF:
             extern = self.externs.get(symbol.name)
             if extern is None or extern.kind != "function":
-                raise FormatError(f"{where}: the function {shown(symbol.name)} is not defined in this object")
+                raise _not_here(where, f"the function {shown(symbol.name)}")
             return insn._replace(
                 src=op.BPF_PSEUDO_KFUNC_CALL, off=0, imm=0, ref=Kfunc(symbol.name, extern.is_weak)
             )
@@ -343,6 +343,12 @@ class Linker:
         for line in _within(self.ext.line_info.get(name, []), function):
             offset, file, text, number, column = line
             lines.append(LineInfo(offset + shift, file, text, number, column))
+
+
+def _not_here(where: str, what: str) -> FormatError:
+    error = FormatError(f"{where}: {what} is not defined in this object")
+    error.hint = "where another object has it, link them: tracebee object link -o OUT.o A.o B.o"
+    return error
 
 
 def _within(records: list[Record], function: Function) -> list[Record]:

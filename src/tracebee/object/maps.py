@@ -10,7 +10,7 @@ import struct
 from bisect import bisect_left
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from tracebee.btf.types import Array, Composite, Datasec, Enum64, FuncProto, Ptr, Var
+from tracebee.btf.types import VAR_GLOBAL_EXTERN, Array, Composite, Datasec, Enum64, FuncProto, Ptr, Var
 from tracebee.errors import FormatError
 from tracebee.object.elf import SHF_ALLOC, SHN_UNDEF, SHT_NOBITS, SHT_PROGBITS, STT_FUNC, STT_SECTION, shown
 from tracebee.spec.objects import MapSpec
@@ -104,6 +104,8 @@ def _by_types(elf: Elf, btf: Btf | None, section: Section, problems: Problems) -
     for variable in datasec.variables:
         try:
             var = btf.type(variable.type_id)
+            if isinstance(var, Var) and var.linkage == VAR_GLOBAL_EXTERN:
+                continue  # in another file
             symbol = places.get(var.name) if isinstance(var, Var) else None
             if symbol is None or not isinstance(var, Var):
                 raise FormatError(f"map {shown(var.name)} has no symbol in .maps")

@@ -132,11 +132,12 @@ class ObjectFile:
             return b""
         names = {one.number: one.name for one in self.elf.sections}
         sizes = {one.name: one.size for one in self.elf.sections}
-        offsets = {
-            (names[symbol.section], symbol.name): symbol.value
-            for symbol in self.elf.symbols
-            if symbol.section in names and symbol.name
-        }
+        places: dict[tuple[str, str], list[int]] = {}
+        for symbol in self.elf.symbols:
+            if symbol.section in names and symbol.name:
+                places.setdefault((names[symbol.section], symbol.name), []).append(symbol.value)
+        # Static variables of linked files may share a name; where each is, is written in the types already.
+        offsets = {place: values[0] for place, values in places.items() if len(values) == 1}
         return settle_sections(self._btf_bytes, self.btf, sizes, offsets)
 
     def spec(

@@ -15,6 +15,8 @@ VERBS: dict[str, Verb] = {
         "FILE.o [--btf FILE|none] [--sections] [--relocations] [--types] [--disasm [PROGRAM]]",
         "what an object has: sections, programs, maps, variables, CO-RE relocations",
     ),
+    "diff": Verb("diff", "OLD.o NEW.o [--disasm]", "what differs between two objects"),
+    "link": Verb("link", "-o OUT.o A.o B.o ...", "many objects to one"),
 }
 """The verbs, and where each is."""
 
