@@ -14,7 +14,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tracebee.btf.format import MAX_NESTING, declaration, definition
-from tracebee.btf.types import Array, Composite, Enumeration, Func, Struct, Typedef, Union
+from tracebee.btf.types import Array, Composite, Datasec, Enumeration, Func, Struct, Typedef, Union, Var
 from tracebee.errors import FormatError
 
 if TYPE_CHECKING:
@@ -71,6 +71,49 @@ def find(btf: Btf, name: str) -> list[int]:
     if space and word in kinds:
         return btf.find_all(rest.strip(), kinds[word])
     return btf.find_all(name.strip())
+
+
+def name_at(btf: Btf, type_id: int, offset: int) -> str:
+    """What begins `offset` bytes into a value, as C would name it: ``.tasks.next``, ``[3]``, ``.comm+2``.
+
+    In a section it is a variable, such as ``counters[3].hits``.  Where several begin it is the outermost; so it is
+    empty for the start of a value.  Raises FormatError.
+    """
+    name = part = ""
+    for depth in range(MAX_NESTING):
+        found = btf.type(btf.resolve(type_id))
+        if isinstance(found, Var):
+            type_id = found.type_id
+            continue
+        is_nameless = isinstance(found, Datasec) or (depth > 0 and not part)
+        if not offset and not is_nameless:
+            break
+        inside = _part_at(btf, found, offset)
+        if inside is None:
+            break
+        part, type_id, start = inside
+        name += part
+        offset -= start
+    return f"{name}+{offset}" if offset else name
+
+
+def _part_at(btf: Btf, found: Type, offset: int) -> tuple[str, int, int] | None:
+    """The part of a value that a byte belongs to: its name, its type, and where it begins."""
+    if isinstance(found, Array):
+        size = btf.size_of(found.type_id)
+        if not size or not 0 <= offset < size * found.count:
+            return None
+        return f"[{offset // size}]", found.type_id, offset // size * size
+    if isinstance(found, Datasec):
+        for variable in found.variables:
+            if variable.offset <= offset < variable.offset + variable.size:
+                return btf.name_of(variable.type_id), variable.type_id, variable.offset
+    elif isinstance(found, Composite):
+        for member in found.members:
+            start = member.bit_offset // 8
+            if not member.bitfield_size and start <= offset < start + btf.size_of(member.type_id):
+                return f".{member.name}" if member.name else "", member.type_id, start
+    return None
 
 
 def _layout(btf: Btf, type_id: int, found: Composite) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tracebee.btf import Btf, Member
-from tracebee.btf.layout import describe, find
+from tracebee.btf.layout import describe, find, name_at
 from tracebee.btf.types import INT_SIGNED
 from tracebee.btf.writer import BtfBuilder
 from tracebee.errors import FormatError
@@ -113,3 +113,23 @@ def test_structures_in_themselves(builder: BtfBuilder) -> None:
     btf = Btf.from_bytes(builder.to_bytes())
     with pytest.raises(FormatError):
         describe(btf, at)
+
+
+def test_what_lies_at_an_offset(builder: BtfBuilder) -> None:
+    inner = builder.add_struct("inner", 8, [Member("a", 1, 0), Member("b", 1, 32)])
+    either = builder.add_union("", 8, [Member("n", 2, 0), Member("in", inner, 0)])
+    rows = builder.add_array(inner, 3)
+    outer = builder.add_struct(
+        "outer", 40, [Member("bit", 1, 0, 1), Member("", either, 64), Member("rows", rows, 128)]
+    )
+    first = builder.add_var("first", 1)
+    second = builder.add_var("second", builder.add_const(outer))
+    section = builder.add_datasec(".data", 48, [(first, 0, 4), (second, 8, 40)])
+    btf = Btf.from_bytes(builder.to_bytes())
+    places = {0: "first", 2: "first+2", 8: "second", 16: "second.n", 20: "second.n+4", 24: "second.rows"}
+    places |= {32: "second.rows[1]", 36: "second.rows[1].b", 37: "second.rows[1].b+1", 5: "+5", 48: "+48"}
+    places |= {18: "second.n+2", 12: "second+4"}
+    assert {offset: name_at(btf, section, offset) for offset in places} == places
+    assert name_at(btf, outer, 0) == ""
+    assert name_at(btf, outer, 24) == ".rows[1]"
+    assert name_at(btf, 1, 0) == ""

@@ -12,6 +12,11 @@ if TYPE_CHECKING:
 VERBS: dict[str, Verb] = {
     "list": Verb("listing", "[id ID | tag TAG | name NAME | pinned PATH]", "a table of programs"),
     "show": Verb("listing", "[id ID | tag TAG | name NAME | pinned PATH]", "programs with all facts"),
+    "dump": Verb(
+        "dump",
+        "xlated|jited PROG [linum] [opcodes] [visual|intel] [file FILE]",
+        "the code of a program, as the verifier left it or as machine code",
+    ),
 }
 """The verbs, and where each is."""
 
