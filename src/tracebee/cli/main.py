@@ -17,6 +17,7 @@ COMMANDS: dict[str, str] = {
     "conformance": "conformance",
     "conformance-plugin": "conformanceplugin",
     "link": "link",
+    "load": "load",
     "map": "map",
     "object": "object",
     "prog": "prog",

@@ -201,7 +201,7 @@ def read_source(arguments: Arguments) -> tuple[Source, list[str]]:
     if data.startswith(b"\x7fELF"):
         raise UsageError(
             f"{name} is an ELF object, not a script",
-            "tracebee.testing.load_object() runs the programs of objects with made-up events",
+            f"tracebee load {name} loads it, tracebee object show {name} shows what is in it",
         )
     return Source.decode(name, data), words
 

@@ -22,6 +22,10 @@ class Poller:
             if fd >= 0:
                 self._epoll.register(fd, select.EPOLLIN)
 
+    def fileno(self) -> int:
+        """A descriptor that is readable when one of them is."""
+        return self._epoll.fileno()
+
     def wait(self, seconds: float) -> bool:
         """Whether one has become readable before the time is over."""
         return bool(self._epoll.poll(seconds))

@@ -11,5 +11,5 @@ sources    the kernel's buffers, record by record
 inventory  what is loaded in the kernel, whoever has loaded it
 btffile    types in files
 events     ring buffers and perf event arrays as streams of typed values
-arrow      such streams as tables
+columns    values as columns of Arrow
 """

@@ -78,6 +78,10 @@ class EventStream:
             self._poller.close()
             self._source.close()
 
+    def fileno(self) -> int:
+        """A descriptor that becomes readable when there may be something: for select(2) and event loops."""
+        return self._poller.fileno()
+
     # --- reading
 
     def _fill(self, settle: bool = False) -> None:
@@ -98,13 +102,17 @@ class EventStream:
         for record in records:
             self._queue.append(decode(record if len(record) >= size else record.ljust(size, b"\0")))
 
+    def settle(self) -> None:
+        """Take in all that programs have written before now; `poll` gives it."""
+        self._fill(True)
+
     def poll(self, timeout: float = 0.0) -> list[Any]:
         """What has come since the last call; waits at most `timeout` seconds for the first event."""
         end = time.monotonic() + timeout
         while not self._is_closed:
-            over = self._has_ended() or end <= time.monotonic()
-            self._fill(over)
-            if over or self._queue:
+            ended = self._has_ended()
+            self._fill(ended)
+            if ended or self._queue or end <= time.monotonic():
                 break
             self._poller.wait(max(0.0, min(end - time.monotonic(), SLICE)))
         found = list(self._queue)
@@ -145,10 +153,26 @@ class EventStream:
 
         The table's metadata has under ``lost`` how many events were.  Raises NotSupportedError without pyarrow.
         """
-        from tracebee.session.objects.arrow import table_of
+        from tracebee.btf.values import RecordCodec
+        from tracebee.session.objects.columns import arrow, table_of
 
+        arrow()
         events = [event for event in self if not isinstance(event, Lost)]
-        return table_of(self.codec, events, {"map": self.name, "type": self.type, "lost": str(self.lost)})
+        codec = self.codec
+        if isinstance(codec, RecordCodec):
+            columns = zip(*events, strict=True) if events else [()] * len(codec.places)
+            found = table_of(
+                [
+                    (place.name, place.codec, 0, column)
+                    for place, column in zip(codec.places, columns, strict=True)
+                ]
+            )
+        elif codec is not None:
+            found = table_of([("value", codec, 0, events)])
+        else:
+            found = arrow().table({"value": arrow().array(events, arrow().binary())})
+        told = {"map": self.name, "type": self.type, "lost": str(self.lost)}
+        return found.replace_schema_metadata(told)
 
 
 def find_type(btf: Btf | None, name: str) -> tuple[int, str]:

@@ -124,8 +124,6 @@ class Program:
 
     def test_run(self, *, data: bytes = b"", context: bytes = b"", repeat: int = 0) -> TestRun:
         """Run it for a packet or a context that is made up (BPF_PROG_TEST_RUN).  Raises SyscallError."""
-        from tracebee.session.objects.sides import UNCHANGED, TestRun
-        from tracebee.syscalls.bpfrun import test_run
+        from tracebee.session.objects.sides import test_run
 
-        changes = self.info.type.upper() not in UNCHANGED
-        return TestRun(*test_run(self.fd, data, context, repeat, changes_context=changes))
+        return test_run(self.fd, self.info.type, data, context, repeat)

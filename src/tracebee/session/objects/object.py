@@ -383,18 +383,20 @@ class Object:
         self.links.append(link)
         return link
 
-    def attach(self) -> list[ObjectLink]:
+    def attach(self, *, release: bool = True) -> list[ObjectLink]:
         """Attach all programs that were loaded by their sections, in the order of the file; let the command start.
 
-        Those whose section says no place are left out; `unattached` tells how they are attached.  Nothing stays
-        attached of what this call has attached if it fails.  Raises AttachError, TargetError.
+        Without `release` the command goes on waiting, see there.  Programs whose section says no place are left
+        out; `unattached` tells how they are attached.  What this call has attached is taken off again if it fails.
+        Raises AttachError, TargetError.
         """
         self._loaded()
         made: list[ObjectLink] = []
         try:
             for program in self._to_attach():
                 made.append(program.attach())
-            self.release()
+            if release:
+                self.release()
         except BaseException:
             for link in made[::-1]:
                 link.detach()
@@ -445,6 +447,17 @@ class Object:
     @property
     def _end_fd(self) -> int:
         return self._child.pidfd if self._child is not None else self._pidfd
+
+    @property
+    def end_fds(self) -> tuple[int, ...]:
+        """Descriptors that become readable when there is something to look at: the end, the user backend's pipe."""
+        end = self._end_fd
+        return (*((end,) if end >= 0 else ()), *self._pipe())
+
+    @property
+    def machine(self) -> LiveMachine | None:
+        """The machine that it is loaded on."""
+        return self._machine
 
     @property
     def finished(self) -> bool:

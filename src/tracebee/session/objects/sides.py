@@ -35,6 +35,9 @@ BUFFERS = ("RINGBUF", "PERF_EVENT_ARRAY")
 UNCHANGED = ("RAW_TRACEPOINT", "RAW_TRACEPOINT_WRITABLE", "TRACING", "SYSCALL", "STRUCT_OPS")
 """Types whose programs have no context that the kernel would give back."""
 
+GROWTH = 256
+"""Bytes that a program may add to a packet."""
+
 PERF_PAGES = 64
 """Pages of a perf event array's buffer, for each processor; the same as libbpf's tools have."""
 
@@ -109,6 +112,21 @@ class TestRun:
         return f"TestRun(retval={self.retval}, {len(self.data)} bytes of data, duration={self.duration})"
 
 
+def test_run(fd: int, kind: str, data: bytes, context: bytes, repeat: int) -> TestRun:
+    """Run a program of the kernel on request; `kind` is its type.  Raises SyscallError."""
+    from tracebee.syscalls.bpfrun import run_program
+
+    found = run_program(
+        fd,
+        data=data or None,
+        context=context or None,
+        repeat=repeat,
+        data_room=len(data) + GROWTH if data else 0,
+        context_room=0 if kind in UNCHANGED else len(context),
+    )
+    return TestRun(found.retval, found.data, found.context, found.duration)
+
+
 class KernelSide:
     """In the running kernel."""
 
@@ -173,11 +191,8 @@ class KernelSide:
         return open_source(self.backend.maps[name], self.machine.online_cpus, pages)
 
     def test_run(self, name: str, data: bytes, context: bytes, repeat: int) -> TestRun:
-        from tracebee.syscalls.bpfrun import test_run
-
         program = self.backend.programs[name]
-        changes = program.spec.type not in UNCHANGED
-        return TestRun(*test_run(program.fd, data, context, repeat, changes_context=changes))
+        return test_run(program.fd, program.spec.type, data, context, repeat)
 
     def command_started(self, pid: int) -> None:
         self.backend.set_command(pid)
