@@ -6,6 +6,8 @@ Nothing is refused here but what is no object at all.  What an object asks of a 
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 from tracebee.btf.core import KIND_NAMES, POISON, QUESTIONS, Unresolved, resolve, spelled
@@ -20,6 +22,7 @@ from tracebee.object.link import Linked, Linker
 from tracebee.object.maps import flag_names
 from tracebee.object.problems import Problems
 from tracebee.object.purposes import STRUCT_OPS, flag_words, purpose_of
+from tracebee.object.reach import reachable
 from tracebee.object.reader import Entry, ObjectFile
 
 if TYPE_CHECKING:
@@ -140,7 +143,8 @@ class CoreRow(NamedTuple):
     """A CO-RE relocation.
 
     `in_object` and `here` are the values that the instruction has and gets; `here` is None where the kernel has no
-    answer, for the reason in `why`, or where no kernel was asked.
+    answer, for the reason in `why`, or where no kernel was asked.  `reached` says of what is not here whether a
+    program comes to it; None where that does not matter.
     """
 
     section: str
@@ -152,6 +156,7 @@ class CoreRow(NamedTuple):
     in_object: int | None
     here: int | None
     why: str
+    reached: bool | None = None
 
 
 class Description(NamedTuple):
@@ -461,8 +466,33 @@ class Look:
             return rows
         for section, relos in self.file.ext.core_relos.items():
             for relo in relos[: MAX_ROWS - len(rows)]:
-                rows.append(self.core_row(section, relo, self.btf))
+                row = self.core_row(section, relo, self.btf)
+                if row.here is None and self.kernel.btf is not None:
+                    row = row._replace(reached=(section, relo.insn_offset) in self.come_to)
+                rows.append(row)
         return rows
+
+    @cached_property
+    def come_to(self) -> set[tuple[str, int]]:
+        """The slots of sections that programs come to, those of the functions that they call too."""
+        found: set[tuple[str, int]] = set()
+        for entry in self.file.entries:
+            linked = self.linked(entry.function)
+            if linked is None:
+                continue
+            gone = {
+                slot - part.start + base: register
+                for part, base in linked.parts
+                for slot, register in self.linker.code[part.section].gone.items()
+                if part.start <= slot < part.end
+            }
+            slots = sorted(reachable(linked.insns, gone))
+            for part, base in linked.parts:
+                name = self.elf.sections[part.section].name
+                end = base + part.end - part.start
+                inside = slots[bisect_left(slots, base) : bisect_left(slots, end)]
+                found.update((name, slot - base + part.start) for slot in inside)
+        return found
 
     def core_row(self, section: str, relo: CoreRelo, btf: Btf) -> CoreRow:
         """One CO-RE relocation of a section."""

@@ -134,7 +134,9 @@ class Disassembly:
         if row is not None:
             notes.append(core_note(row))
             if insn.imm == POISON:
-                notes.append("refused if it is reached")
+                section, slot = row.section, row.slot
+                reached = (section, slot) in self.look.come_to
+                notes.append("refused, for it is reached" if reached else "never reached")
         return "; ".join(note for note in notes if note)
 
 

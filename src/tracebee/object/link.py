@@ -9,7 +9,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from typing import TYPE_CHECKING, NamedTuple
 
-from tracebee.btf.core import patch
+from tracebee.btf.core import POISON, patch
 from tracebee.errors import FormatError
 from tracebee.insn import opcodes as op
 from tracebee.insn.codec import (
@@ -86,12 +86,14 @@ class Code(NamedTuple):
     """A section of code, relocated.
 
     `at` is the index of the instruction at each slot, -1 in the middle of one; `calls` are the functions that
-    instructions refer to, as section and slot, by the slot of the instruction.
+    instructions refer to, as section and slot, by the slot of the instruction.  `gone` has the slots of those that
+    CO-RE has no answer for, each with the register that the instruction was to set.
     """
 
     insns: list[Insn]
     at: list[int]
     calls: dict[int, tuple[int, int]]
+    gone: dict[int, int]
 
 
 class Linker:
@@ -151,7 +153,7 @@ class Linker:
             insns = decode(section.data, byteorder=self.elf.byteorder)
         except FormatError as error:
             raise FormatError(f"section {shown(section.name)}: {error.what}", error.offset) from error
-        return Code(insns, _index(insns), {})
+        return Code(insns, _index(insns), {}, {})
 
     def _bind(self, section: Section, code: Code) -> None:
         for row in self.elf.relocations.get(section.number, ()):
@@ -262,6 +264,8 @@ class Linker:
         for relo in self.ext.core_relos.get(section.name, ()):
             index = self._place(section, code, relo.insn_offset, "CO-RE relocation at")
             patched = patch(code.insns[index], relo, self.btf, self.target)
+            if patched.imm == POISON and patched.code == CALL:
+                code.gone[relo.insn_offset] = code.insns[index].dst
             if patched.slots != code.insns[index].slots:
                 cut.add(index)
             code.insns[index] = patched

@@ -100,9 +100,8 @@ def read_objects(
     version: int = 0,
 ) -> ObjectSpec:
     """The programs and maps of many objects, linked to one; the rest as for `read_object`."""
-    names = ", ".join(name for name, _ in objects)
     data = objects[0][1] if len(objects) == 1 else link_objects(objects)
-    return read_object(data, names, target, kconfig=kconfig, version=version)
+    return read_object(data, objects[0][0] if objects else "", target, kconfig=kconfig, version=version)
 
 
 def _read(name: str, data: bytes) -> _File:

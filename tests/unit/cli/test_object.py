@@ -120,3 +120,76 @@ def test_no_object(tmp_path: Path, capfd: pytest.CaptureFixture[str], data: byte
 def test_no_file(capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["object", "show", "/nowhere.o"]) == 1
     assert "/nowhere.o: No such file" in capfd.readouterr().err
+
+
+# ---------------------------------------------------------------------- check, link, diff
+
+
+def test_check(capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", str(OBJECTS / "openers.bpf.o"), "--btf", "none"]) == 0
+    text = capfd.readouterr().out
+    assert "enter_openat  tracepoint/syscalls/sys_enter_openat  nothing speaks against it" in text
+    core = str(OBJECTS / "core.bpf.o")
+    # The only field that its own types do not have is asked for before it is read.
+    assert main(["check", "-f", "json", core, "--btf", core]) == 0
+    found = json.loads(capfd.readouterr().out)
+    assert [(one["program"], one["reason"]) for one in found["programs"]] == [("ask", ""), ("loads", "")]
+    assert main(["check", core, "--btf", str(OBJECTS / "openers.bpf.o")]) == 1
+    assert "not here: the target has nothing like it in task" in capfd.readouterr().out
+
+
+def test_check_of_code_that_is_no_code(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    data = bytearray((OBJECTS / "legacy.bpf.o").read_bytes())
+    data[data.index(b"\x95" + bytes(7))] = 0xFF
+    (tmp_path / "bad.o").write_bytes(data)
+    assert main(["check", str(tmp_path / "bad.o"), "--btf", "none"]) == 1
+    assert "0xff" in capfd.readouterr().out
+
+
+def test_check_elsewhere(capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", "--kernel", "6.1", str(OBJECTS / "core.bpf.o")]) == 1
+    assert "tracebee vm run --kernel 6.1 -- tracebee load" in capfd.readouterr().err
+    assert main(["check", "--btf", "none", "-e", "BEGIN { }"]) == 1
+    assert "--btf is for objects" in capfd.readouterr().err
+
+
+def test_link_and_diff(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    parts = [str(OBJECTS / f"{name}.bpf.o") for name in ("first", "second")]
+    out = str(tmp_path / "out.o")
+    assert main(["object", "link", "-o", out, *parts]) == 0
+    assert main(["object", "diff", out, out]) == 0
+    assert capfd.readouterr().out == "nothing differs\n"
+    assert main(["object", "diff", parts[0], out, "--disasm"]) == 1
+    text = capfd.readouterr().out
+    assert ["map", "counts", "there", "no", "HASH", "of", "8"] in [line.split() for line in text.splitlines()]
+    assert "  +(85) call local which" not in text
+    assert main(["object", "diff", "-j", parts[0], out]) == 1
+    found = json.loads(capfd.readouterr().out)
+    assert {"kind": "map", "name": "counts", "what": "", "before": "", "after": "HASH of 8"} in found[
+        "changes"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["link", "a.o"], "what is to be linked"),
+        (["link", "-o"], "-o: which file?"),
+        (["link", "-x", "-o", "a"], "unknown option -x"),
+        (["diff", "a.o"], "two objects are needed"),
+        (["diff", "a.o", "b.o", "--what"], "unknown option"),
+    ],
+)
+def test_other_words_that_make_no_sense(
+    words: list[str], message: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["object", *words]) == 1
+    assert message in capfd.readouterr().err
+
+
+def test_link_does_not_write_over_what_it_reads(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "a.o"
+    path.write_bytes((OBJECTS / "first.bpf.o").read_bytes())
+    assert main(["object", "link", "-o", str(path), str(path)]) == 1
+    assert "is to be read and to be written" in capfd.readouterr().err
+    assert path.read_bytes() == (OBJECTS / "first.bpf.o").read_bytes()

@@ -190,7 +190,7 @@ def test_disassembly_notes_core() -> None:
     notes = [line.note for line in lines if line.note]
     assert any(note.startswith("offset of the field struct task.narrow: 80, here ") for note in notes)
     assert any(
-        "struct task.flags: 4, not here: the target" in note and note.endswith("refused if it is reached")
+        "struct task.flags: 4, not here: the target" in note and note.endswith("refused, for it is reached")
         for note in notes
     )
 
@@ -256,3 +256,16 @@ def test_types_of_an_object_answer_for_themselves() -> None:
     own = Btf.from_bytes(section(read("core"), ".BTF").data)
     rows = describe(read("core"), "", Kernel("itself", own)).core
     assert {row.subject for row in rows if row.here != row.in_object} == {"struct task___gone.gone"}
+
+
+def test_what_is_not_here_is_reached_or_not() -> None:
+    """The field of task___gone is asked for before it is read, and so are no others."""
+    rows = describe(read("core"), "", Kernel("other", other_types())).core
+    reached = {(row.subject, row.kind): row.reached for row in rows if row.here is None}
+    assert reached.pop(("struct task___gone.gone", "byte_off")) is False
+    assert set(reached.values()) == {True}
+    own = Btf.from_bytes(section(read("core"), ".BTF").data)
+    rows = describe(read("core"), "", Kernel("itself", own)).core
+    assert [(row.subject, row.reached) for row in rows if row.here is None] == [
+        ("struct task___gone.gone", False)
+    ]

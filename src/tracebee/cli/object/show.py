@@ -317,7 +317,10 @@ def core(found: Description, width: int | None) -> list[str]:
         here = str(row.here) if row.here is not None else "not here" if row.why and found.kernel else ""
         before = "" if row.in_object is None else str(row.in_object)
         name = row.function or row.section
-        rows.append((name, str(row.slot), row.question, row.subject, before, here, row.why))
+        why = row.why
+        if row.reached is not None and why:
+            why = f"{'reached' if row.reached else 'never reached'}; {why}"
+        rows.append((name, str(row.slot), row.question, row.subject, before, here, why))
     columns = (
         Column("PROGRAM", free=True),
         Column("INSN", right=True),
@@ -328,9 +331,9 @@ def core(found: Description, width: int | None) -> list[str]:
         Column("WHY NOT", free=True),
     )
     lines = under("CO-RE relocations:", columns, rows, width)
-    if any(row.here is None and row.why for row in found.core) and found.kernel:
+    if any(row.reached for row in found.core):
         lines.append(
-            "  What is not here becomes a call of no function; the verifier refuses it if it can be reached."
+            "  What is not here becomes a call of no function, which is refused where it is reached."
         )
     return lines
 
