@@ -284,7 +284,13 @@ RULES: tuple[Rule, ...] = (
         "only programs can read it",
         _flag_of_map(BPF_F_WRONLY),
     ),
-    Rule(errno.EPERM, (PIN,), None, "it can only be pinned in a BPF file system", "such as /sys/fs/bpf"),
+    Rule(
+        errno.EPERM,
+        (PIN,),
+        None,
+        "it can only be pinned in a BPF file system, under a name without a dot",
+        "such as /sys/fs/bpf/name",
+    ),
     Rule(errno.EPERM, (FREEZE,), None, "it is frozen already, or was opened to be read only"),
     Rule(errno.EPERM, READS, None, "a right is missing", f"try {CAPABLE}"),
     Rule(

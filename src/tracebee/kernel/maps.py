@@ -276,13 +276,13 @@ class KernelMap:
         While others add and remove there may be no end; so there is one when all that the map has room for was
         seen twice over, or when a whole round has brought nothing new.
         """
-        size, most = self.spec.key_size, 2 * max(1, self.spec.max_entries)
+        most = 2 * max(1, self.spec.max_entries)
         seen: set[bytes] = set()
         stale = 0
-        key = self._next(None, size)
+        key = self.next_key(None)
         while key is not None and len(seen) < most and stale <= 2 * len(seen):
             # The one behind is asked for first: the reader may remove this one.
-            following = self._next(key, size)
+            following = self.next_key(key)
             if key in seen:
                 stale += 1
             else:
@@ -294,9 +294,10 @@ class KernelMap:
                 return
             key = following
 
-    def _next(self, key: bytes | None, size: int) -> bytes | None:
+    def next_key(self, key: bytes | None) -> bytes | None:
+        """The key behind `key` in the kernel's order, the first for None or one that has gone; None at the end."""
         try:
-            return bpf.map_next_key(self.fd, key, size)
+            return bpf.map_next_key(self.fd, key, self.spec.key_size)
         except SyscallError as error:
             raise self.refused("next key", error, key or b"") from None
 
