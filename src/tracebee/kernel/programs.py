@@ -27,6 +27,9 @@ BPF_F_XDP_HAS_FRAGS = 1 << 5
 POISON_CALL = 2_002_000_000
 """The first of the numbers of helpers that do not exist, for weak functions that are missing; libbpf has the same."""
 
+FORBIDDEN = ("TRACE_FENTRY", "TRACE_FEXIT", "MODIFY_RETURN")
+"""Attach types that some kernels refuse to everybody, as they refuse the types EXT and LSM."""
+
 OPTIONAL_ATTACH_TYPES = frozenset(
     (
         *("XDP", "CGROUP_INET_INGRESS", "CGROUP_INET_EGRESS", "CGROUP_INET_SOCK_CREATE", "CGROUP_SOCK_OPS"),
@@ -265,12 +268,13 @@ def _explain_permission(spec: ProgramSpec, refused: bpf.LoadRefused) -> None:
     missing = missing_right("loading BPF programs")
     if missing is not None:
         raise missing from refused
-    if spec.expected_attach_type in ("TRACE_FENTRY", "TRACE_FEXIT", "LSM_MAC", "MODIFY_RETURN"):
+    if spec.type in ("EXT", "LSM") or spec.expected_attach_type in FORBIDDEN:
+        kind = f"attach type {spec.expected_attach_type}" if spec.expected_attach_type else f"type {spec.type}"
         raise VerifierError(
             spec.name,
             errno.EPERM,
             "",
-            f"this kernel refuses programs of attach type {spec.expected_attach_type} to everybody, root included; "
+            f"this kernel refuses programs of {kind} to everybody, root included; "
             "tracepoints and raw tracepoints are what it allows",
         ) from refused
 
