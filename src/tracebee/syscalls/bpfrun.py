@@ -1,4 +1,4 @@
-"""BPF_PROG_TEST_RUN with a packet or a context, and what the program makes of them."""
+"""bpf(2): running a program by hand, on data and a context that the caller gives (BPF_PROG_TEST_RUN)."""
 
 from __future__ import annotations
 
@@ -6,50 +6,58 @@ from typing import NamedTuple
 
 from tracebee.syscalls import _uapi as uapi
 from tracebee.syscalls.bpf import Attr
-from tracebee.syscalls.raw import checked
+from tracebee.syscalls.raw import checked, empty_buffer
 
-GROWTH = 256
-"""Bytes that a program may add to a packet, by moving its head or tail."""
+ENOTSUPP = 524
+"""What the kernel says of types of programs that it does not run by hand (include/linux/errno.h)."""
 
 
-class Run(NamedTuple):
-    """`duration` is the mean of all runs, in nanoseconds."""
+class RunResult(NamedTuple):
+    """What came of it: the program's result, the mean nanoseconds of a run, and what it left behind.
+
+    `data` and `context` have as many bytes as there was room for.
+    """
 
     retval: int
+    duration: int
     data: bytes
     context: bytes
-    duration: int
 
 
-def test_run(fd: int, data: bytes, context: bytes, repeat: int, *, changes_context: bool) -> Run:
-    """Run a program on request.
+def run_program(
+    fd: int,
+    *,
+    data: bytes | None = None,
+    context: bytes | None = None,
+    repeat: int = 0,
+    data_room: int = 0,
+    context_room: int = 0,
+    flags: int = 0,
+    cpu: int = 0,
+    batch_size: int = 0,
+) -> RunResult:
+    """Run the program behind a descriptor; `data_room` and `context_room` are bytes for what it leaves behind.
 
-    With `changes_context` the kernel gives back what the program has made of its context, which it refuses for
-    the types whose programs cannot change it.  Raises SyscallError.
+    Raises SyscallError: with ENOTSUPP for a type of program that the kernel does not run by hand, and with ENOSPC
+    where there is too little room.
     """
     attr = Attr(uapi.ATTR_TEST_RUN).set(prog_fd=fd, repeat=repeat)
-    data_out = context_out = None
-    if data:
-        attr.set(data_size_in=len(data), data_size_out=len(data) + GROWTH)
+    if data is not None:
+        attr.set(data_size_in=len(data))
         attr.memory("data_in", data)
-        data_out = attr.memory("data_out", bytes(len(data) + GROWTH))
-    context_in = None
-    if context:
+    if context is not None:
         attr.set(ctx_size_in=len(context))
-        context_in = attr.memory("ctx_in", context)
-        if changes_context:
-            attr.set(ctx_size_out=len(context))
-            context_out = attr.memory("ctx_out", bytes(len(context)))
+        attr.memory("ctx_in", context)
+    left = attr.memory("data_out", empty_buffer(data_room)) if data_room else None
+    after = attr.memory("ctx_out", empty_buffer(context_room)) if context_room else None
+    attr.set(data_size_out=data_room, ctx_size_out=context_room)
+    if flags or batch_size:
+        attr.set(flags=flags, cpu=cpu, batch_size=batch_size)
+    attr.size = max(attr.size, 40)
     checked("bpf(BPF_PROG_TEST_RUN)", attr.call("PROG_TEST_RUN"))
-    after = b""
-    if context_out is not None:
-        after = context_out.raw[: min(attr.get("ctx_size_out"), len(context))]
-    elif context_in is not None:
-        # Programs of the type SYSCALL write into what they were given.
-        after = context_in.raw[: len(context)]
-    return Run(
+    return RunResult(
         attr.get("retval"),
-        data_out.raw[: min(attr.get("data_size_out"), len(data) + GROWTH)] if data_out is not None else b"",
-        after,
         attr.get("duration"),
+        left.raw[: min(attr.get("data_size_out"), data_room)] if left is not None else b"",
+        after.raw[: min(attr.get("ctx_size_out"), context_room)] if after is not None else b"",
     )

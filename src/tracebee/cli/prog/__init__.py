@@ -17,6 +17,20 @@ VERBS: dict[str, Verb] = {
         "xlated|jited PROG [linum] [opcodes] [visual|intel] [file FILE]",
         "the code of a program, as the verifier left it or as machine code",
     ),
+    "profile": Verb(
+        "profile",
+        "[PROG] [duration SECONDS] [METRIC…] [-c COMMAND]",
+        "how often programs run and for how long; all without PROG",
+    ),
+    "run": Verb(
+        "testrun",
+        "PROG [data_in FILE] [ctx_in FILE] [data_out FILE] [ctx_out FILE] [repeat N]",
+        "runs a program by hand: its result and its time",
+    ),
+    "pin": Verb("attaching", "PROG PATH", "gives a program a path, which keeps it loaded"),
+    "attach": Verb("attaching", "PROG TYPE [MAP]", "attaches to a map of sockets, or as flow dissector"),
+    "detach": Verb("attaching", "PROG TYPE [MAP]", "takes away what attach put there"),
+    "tracelog": Verb("tracelog", "[-c COMMAND]", "what programs print with bpf_trace_printk()"),
 }
 """The verbs, and where each is."""
 
