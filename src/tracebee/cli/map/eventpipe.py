@@ -295,15 +295,15 @@ class JsonWriter:
         self.count += 1
 
     def record(self, nanoseconds: int, cpu: int | None, index: int | None, data: bytes) -> None:
-        found: dict[str, Any] = {} if cpu is None else {"cpu": cpu, "index": index}
-        found |= {"timestamp": f"{nanoseconds // 10**9}.{nanoseconds % 10**9:09}", "type": 9}
-        found["data"] = hexadecimal(data)
+        # A perf event array's are PERF_RECORD_SAMPLE; a record of a ring buffer has no type and no CPU.
+        found: dict[str, Any] = {} if cpu is None else {"type": 9, "cpu": cpu, "index": index}
+        found |= {"timestamp": nanoseconds, "data": hexadecimal(data)}
         if self.codec is not None and len(data) >= self.codec.size:
             found["formatted"] = self.codec.plain(self.codec.decode(data))
         self._put(found)
 
     def lost(self, count: int) -> None:
-        self._put({"lost": {"count": count}})
+        self._put({"type": 2, "lost": {"count": count}})
 
     def end(self) -> None:
         print("]", flush=True)
