@@ -121,7 +121,7 @@ def interface_name(ifindex: int) -> str:
 
 def interface(ifindex: int) -> str:
     """An interface in words."""
-    return f"{interface_name(ifindex)}({ifindex})" if ifindex else "an interface that is gone"
+    return f"{interface_name(ifindex) or 'interface'}({ifindex})" if ifindex else "an interface that is gone"
 
 
 # ---------------------------------------------------------------------- JSON

@@ -15,7 +15,7 @@ from tracebee.errors import NotSupportedError, PermissionRefused, SyscallError, 
 from tracebee.syscalls import bpfids
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Generator, Iterator, Sequence
 
 KINDS = bpfids.KINDS
 
@@ -27,7 +27,7 @@ BPF_F_RDONLY = 1 << 3
 HINT = "ids are root's alone: the kernel asks for CAP_SYS_ADMIN in the initial user namespace"
 
 
-def walk(kind: str) -> Iterator[tuple[int, int]]:
+def walk(kind: str) -> Generator[tuple[int, int], None, None]:
     """All objects of a kind: id and descriptor.  The descriptor is closed when the next one is asked for.
 
     Raises PermissionRefused, and NotSupportedError where the kernel does not know the kind.

@@ -14,18 +14,22 @@ NARROWEST = 8
 
 
 class Column(NamedTuple):
-    """A column: `right` aligns it to the right, as numbers are; `free` says that it may be cut to fit."""
+    """A column: `right` aligns it to the right, as numbers are; `free` says that it may be cut to fit.
+
+    With a `rank` it is left out where cutting is not enough, the column of the highest rank first.
+    """
 
     heading: str
     right: bool = False
     free: bool = False
+    rank: int = 0
 
 
 def table(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int | None = None) -> list[str]:
     """The lines of a table: the headings, then a line for each row.
 
     Columns without a single text in them are left out.  `width` is the room in characters, None for as much as
-    it takes; free columns are cut to fit into it, the widest first.
+    it takes; free columns are cut to fit into it, the widest first, and what then still has no room is left out.
     """
     cells = [[printable(cell) for cell in row] for row in rows]
     used = [index for index in range(len(columns)) if not cells or any(row[index] for row in cells)]
@@ -36,19 +40,36 @@ def table(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int |
         for index, column in enumerate(columns)
     ]
     if width is not None:
+        kept = _kept(columns, widths, width)
+        columns, widths = [columns[index] for index in kept], [widths[index] for index in kept]
+        cells = [[row[index] for index in kept] for row in cells]
         _fit(columns, widths, width)
     lines = [_line(columns, widths, [column.heading for column in columns])]
     lines += [_line(columns, widths, row) for row in cells]
     return lines
 
 
+def _narrowest(column: Column, width: int) -> int:
+    """The width that a column can be cut to."""
+    return min(width, max(NARROWEST, len(column.heading))) if column.free else width
+
+
+def _kept(columns: Sequence[Column], widths: Sequence[int], width: int) -> list[int]:
+    """The columns that there is room for, by their index."""
+    kept = list(range(len(columns)))
+    while True:
+        needed = sum(_narrowest(columns[index], widths[index]) for index in kept) + len(GAP) * (len(kept) - 1)
+        last = max(kept, key=lambda index: columns[index].rank, default=None)
+        if needed <= width or last is None or not columns[last].rank:
+            return kept
+        kept.remove(last)
+
+
 def _fit(columns: Sequence[Column], widths: list[int], width: int) -> None:
     """Make free columns narrower until all fit, as far as that goes."""
     while sum(widths) + len(GAP) * (len(widths) - 1) > width:
         free = [
-            index
-            for index, column in enumerate(columns)
-            if column.free and widths[index] > max(NARROWEST, len(column.heading))
+            index for index, column in enumerate(columns) if widths[index] > _narrowest(column, widths[index])
         ]
         if not free:
             return
