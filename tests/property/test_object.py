@@ -23,7 +23,7 @@ from tracebee.spec.objects import ObjectSpec
 from ..unit.engine.calls.fakes import MadeUpWorld
 
 FOLDER = Path(__file__).parents[1] / "data" / "objects"
-NAMES = ("openers", "pieces", "core", "legacy", "pieces-eb")
+NAMES = ("openers", "pieces", "core", "legacy", "pieces-eb", "corners", "second", "first-eb")
 CONFIG = {"CONFIG_HZ": "250"}
 
 few = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -10,20 +10,21 @@ from bisect import bisect_left
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
-from tracebee.btf.core import KIND_NAMES, POISON, QUESTIONS, Unresolved, resolve, spelled
+from tracebee.btf.core import KIND_NAMES, POISON, QUESTIONS, Unresolved, essential, resolve, spelled
 from tracebee.btf.format import declaration
 from tracebee.btf.types import Datasec, Var
 from tracebee.errors import FormatError
-from tracebee.insn.codec import CALL, Insn, Kfunc, MapFd, MapValue
+from tracebee.insn.codec import CALL, Insn, KernelSymbol, Kfunc, MapFd, MapValue
 from tracebee.insn.helpers import helper_name
 from tracebee.object.elf import SHN_UNDEF, STB_LOCAL, STB_WEAK, STT_SECTION, shown
 from tracebee.object.externs import Extern, declared, setting
 from tracebee.object.link import Linked, Linker
 from tracebee.object.maps import flag_names
 from tracebee.object.problems import Problems
-from tracebee.object.purposes import STRUCT_OPS, flag_words, purpose_of
+from tracebee.object.purposes import ARENA, flag_words, purpose_of
 from tracebee.object.reach import reachable
 from tracebee.object.reader import Entry, ObjectFile
+from tracebee.object.structops import StructOps, read_struct_ops
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -172,6 +173,7 @@ class Description(NamedTuple):
     programs: list[ProgramRow]
     functions: list[ProgramRow]
     maps: list[MapRow]
+    struct_ops: list[StructOps]
     globals: list[GlobalRow]
     externs: list[ExternRow]
     core: list[CoreRow]
@@ -200,6 +202,7 @@ class Look:
             self.kernel.btf,
             self.problems,
         )
+        self.struct_ops = read_struct_ops(self.elf, self.btf, self.problems)
         self._linked: dict[Function, Linked | None] = {}
 
     def linked(self, function: Function) -> Linked | None:
@@ -227,7 +230,7 @@ class Look:
         functions = [self._function(function) for function in self._others()]
         maps = self._maps()
         found_globals = self._globals()
-        externs = [self._extern(extern) for extern in self.externs[:MAX_ROWS]]
+        self.answers  # noqa: B018 - what is missing is a problem
         core = self._core()
         sections = self._sections()
         problems = list(dict.fromkeys((str(error), error.hint) for error in self.problems.found))
@@ -242,8 +245,9 @@ class Look:
             programs,
             functions,
             maps,
+            self.struct_ops,
             found_globals,
-            externs,
+            self.answers,
             core,
             problems,
             self._notes(),
@@ -256,7 +260,8 @@ class Look:
         for entry in self.file.entries:
             words = entry.hook.hook.words
             if words:
-                hooks[entry.section] = f"a program for {words}"
+                verb = "that is" if words.startswith("run ") else "for"
+                hooks[entry.section] = f"a program {verb} {words}"
         counts: dict[str, int] = {}
         for entry in self.file.entries:
             counts[entry.section] = counts.get(entry.section, 0) + 1
@@ -386,9 +391,11 @@ class Look:
     def _globals(self) -> list[GlobalRow]:
         rows: list[GlobalRow] = []
         types = self._variables()
-        for one in self.file.data:
-            section = self.elf.sections[one.section]
-            for symbol in sorted(self.elf.symbols_in(one.section), key=lambda symbol: symbol.value):
+        numbers = [one.section for one in self.file.data]
+        numbers += [section.number for section in self.elf.sections if section.name == ARENA]
+        for number in numbers:
+            section = self.elf.sections[number]
+            for symbol in sorted(self.elf.symbols_in(number), key=lambda symbol: symbol.value):
                 if symbol.type == STT_SECTION or not symbol.name or len(rows) >= MAX_ROWS:
                     continue
                 type_id = types.get((section.name, symbol.name), 0)
@@ -450,7 +457,7 @@ class Look:
             found = kernel.has_symbol(extern.name) if kernel.has_symbol is not None else None
             module = None
         elif kernel.find is not None:
-            module = kernel.find(extern.name, extern.kind)
+            module = kernel.find(essential(extern.name), extern.kind)
             found = module is not None
         else:
             return None, ""
@@ -473,6 +480,11 @@ class Look:
         return rows
 
     @cached_property
+    def answers(self) -> list[ExternRow]:
+        """What the kernel has of what is taken from it."""
+        return [self._extern(extern) for extern in self.externs[:MAX_ROWS]]
+
+    @cached_property
     def come_to(self) -> set[tuple[str, int]]:
         """The slots of sections that programs come to, those of the functions that they call too."""
         found: set[tuple[str, int]] = set()
@@ -486,7 +498,14 @@ class Look:
                 for slot, register in self.linker.code[part.section].gone.items()
                 if part.start <= slot < part.end
             }
-            slots = sorted(reachable(linked.insns, gone))
+            absent = {row.name for row in self.answers if row.found is False}
+            insns = [
+                insn._replace(src=0, imm=0, ref=None)
+                if isinstance(insn.ref, KernelSymbol) and insn.ref.name in absent
+                else insn
+                for insn in linked.insns
+            ]
+            slots = sorted(reachable(insns, gone))
             for part, base in linked.parts:
                 name = self.elf.sections[part.section].name
                 end = base + part.end - part.start
@@ -530,8 +549,11 @@ class Look:
         found: list[tuple[str, str]] = []
         if not self.file.entries:
             found.append(("there is no program in this object", "a program is a function with SEC(…)"))
-        if any(section.name in STRUCT_OPS for section in self.elf.sections):
-            found.append(("structures of functions for the kernel (struct_ops) cannot be loaded yet", ""))
+        if self.struct_ops:
+            names = ", ".join(one.name for one in self.struct_ops[:5])
+            found.append(
+                (f"structures of functions for the kernel (struct_ops) cannot be loaded yet: {names}", "")
+            )
         if self.btf is None and not self.problems.found:
             found.append(("there are no types, so nothing can be said about them", "compile with -g"))
         if not self.file.license and self.file.entries:

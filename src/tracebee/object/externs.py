@@ -141,9 +141,11 @@ def _config_value(extern: Extern, btf: Btf, size: int, text: str) -> bytes:
     elif text.startswith('"'):
         if isinstance(found, Array):
             return text.strip('"').encode()[: size - 1].ljust(size, b"\0")
-    elif isinstance(found, Int) and re.fullmatch(r"-?(0[xX][0-9a-fA-F]+|[0-9]+)", text):
+    elif isinstance(found, Int) and not found.is_bool and re.fullmatch(r"-?(0[xX][0-9a-fA-F]+|[0-9]+)", text):
         number = int(text, 16) if "x" in text.lower() else int(text)
-        if -(1 << 8 * size - 1) <= number < 1 << 8 * size:
+        least, most = (-(1 << 8 * size - 1), 1 << 8 * size - 1) if found.is_signed else (0, 1 << 8 * size)
+        # The largest can be written either way: the configuration knows no signs.
+        if least <= number < most or (size == 8 and -(1 << 63) <= number < 1 << 64):
             return (number & (1 << 8 * size) - 1).to_bytes(size, btf.byteorder)
     raise FormatError(
         f"{shown(extern.name)} is {text} in the kernel's configuration, which its type cannot hold"

@@ -10,6 +10,7 @@ from bisect import bisect_left
 from typing import TYPE_CHECKING, NamedTuple
 
 from tracebee.btf.core import POISON, patch
+from tracebee.btf.types import DeclTag, Func
 from tracebee.errors import FormatError
 from tracebee.insn import opcodes as op
 from tracebee.insn.codec import (
@@ -41,6 +42,7 @@ from tracebee.object.elf import (
 )
 from tracebee.object.maps import finder
 from tracebee.object.problems import Problems
+from tracebee.object.purposes import ARENA, JUMP_TABLES
 from tracebee.spec.objects import FuncInfo, LineInfo
 
 if TYPE_CHECKING:
@@ -144,6 +146,7 @@ class Linker:
         for section in readable:
             self._bind(section, self.code[section.number])
         self.callers: dict[int, list[int]] = {}
+        self.callbacks: dict[str, str] | None = None
         self.slots = 0
 
     # --- relocation
@@ -212,17 +215,22 @@ class Linker:
                 raise FormatError(f"{where}: the address of a function is inside of an instruction")
             code.calls[slot] = (symbol.section, offset // SLOT_BYTES)
             return insn._replace(src=op.BPF_PSEUDO_FUNC, imm=0)
+        name = self.elf.sections[symbol.section].name if symbol.section < len(self.elf.sections) else ""
+        if name == ARENA:
+            raise FormatError(f"{where}: {shown(symbol.name)} is in an arena, which cannot be loaded yet")
+        if name == JUMP_TABLES:
+            raise FormatError(f"{where}: there is a table of jumps (gotox), which cannot be loaded yet")
         if symbol.section == SHN_COMMON:
             raise FormatError(f"{where}: {shown(symbol.name)} has no section: compile with -fno-common")
         raise FormatError(f"{where}: the address of {shown(symbol.name)} cannot be had by a program")
 
     def _extern_load(self, where: str, insn: Insn, name: str) -> Insn:
         extern = self.externs.get(name)
-        if extern is None or extern.kind == "function":
+        if extern is None:
             raise _not_here(where, shown(name))
         if extern.kind == "config":
             return insn._replace(src=op.BPF_PSEUDO_MAP_VALUE, imm=0, ref=MapValue(".kconfig", extern.offset))
-        src = op.BPF_PSEUDO_BTF_ID if extern.kind == "variable" else 0
+        src = 0 if extern.kind == "address" else op.BPF_PSEUDO_BTF_ID
         return insn._replace(src=src, imm=0, ref=KernelSymbol(name, extern.is_weak))
 
     def _call(self, section: Section, code: Code, slot: int, insn: Insn, row: Relocation) -> Insn:
@@ -284,6 +292,12 @@ class Linker:
         order = [main]
         base = {(main.section, main.start): 0}
         size = main.end - main.start
+        callback = self._exception_callback(main)
+        if callback is not None and (callback.section, callback.start) not in base:
+            base[callback.section, callback.start] = size
+            size += callback.end - callback.start
+            self._spend(callback.end - callback.start)
+            order.append(callback)
         for function in order:
             for slot in self._calls_in(function):
                 goal = self.code[function.section].calls[slot]
@@ -307,6 +321,23 @@ class Linker:
             self._append(function, base, insns, functions, lines)
         parts = [(function, base[function.section, function.start]) for function in order]
         return Linked(tuple(insns), tuple(functions), tuple(lines), tuple(parts))
+
+    def _exception_callback(self, main: Function) -> Function | None:
+        """The function that a program's declaration tag names, and which nothing calls: what bpf_throw() ends in.
+
+        The verifier finds it by the same tag.
+        """
+        if self.callbacks is None:
+            self.callbacks = _exception_callbacks(self.btf)
+        name = self.callbacks.get(main.name)
+        if name is None:
+            return None
+        found = [one for one in self.functions.values() if one.name == name]
+        if not found:
+            raise FormatError(
+                f"{main.name}: its exception callback {shown(name)} is not defined in this object"
+            )
+        return found[0]
 
     def _spend(self, slots: int) -> None:
         self.slots += slots
@@ -347,6 +378,19 @@ class Linker:
         for line in _within(self.ext.line_info.get(name, []), function):
             offset, file, text, number, column = line
             lines.append(LineInfo(offset + shift, file, text, number, column))
+
+
+def _exception_callbacks(btf: Btf | None) -> dict[str, str]:
+    """The names of exception callbacks by program: ``btf_decl_tag("exception_callback:NAME")``."""
+    found: dict[str, str] = {}
+    for type_id, text in btf.names_of_kind(DeclTag) if btf is not None else ():
+        start, colon, name = text.partition(":")
+        if start == "exception_callback" and colon and btf is not None:
+            tag = btf.type(type_id)
+            about = btf.type(tag.type_id) if isinstance(tag, DeclTag) and tag.component_index < 0 else None
+            if isinstance(about, Func):
+                found[about.name] = name
+    return found
 
 
 def _not_here(where: str, what: str) -> FormatError:

@@ -10,7 +10,7 @@ import struct
 from bisect import bisect_left
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from tracebee.btf.types import VAR_GLOBAL_EXTERN, Array, Composite, Datasec, Enum64, FuncProto, Ptr, Var
+from tracebee.btf.types import VAR_GLOBAL_EXTERN, Array, Composite, Datasec, Enumeration, FuncProto, Ptr, Var
 from tracebee.errors import FormatError
 from tracebee.object.elf import SHF_ALLOC, SHN_UNDEF, SHT_NOBITS, SHT_PROGBITS, STT_FUNC, STT_SECTION, shown
 from tracebee.spec.objects import MapSpec
@@ -205,7 +205,7 @@ class _Definition:
         found = self.btf.type(self.btf.resolve(self._pointed(name, type_id)))
         if isinstance(found, Array):
             return found.count
-        if isinstance(found, Enum64) and len(found.values) == 1:
+        if isinstance(found, Enumeration) and len(found.values) == 1:
             return found.values[0].value & 0xFFFF_FFFF_FFFF_FFFF
         raise self.wrong(f"its member {shown(name)} is no number")
 

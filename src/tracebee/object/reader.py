@@ -9,7 +9,7 @@ from tracebee.btf.datasec import settle_sections
 from tracebee.btf.ext import BtfExt, parse_ext
 from tracebee.btf.reader import Btf
 from tracebee.errors import FormatError, NotSupportedError
-from tracebee.object.elf import Elf, shown
+from tracebee.object.elf import STT_FUNC, STV_HIDDEN, STV_INTERNAL, Elf, shown
 from tracebee.object.externs import read_externs
 from tracebee.object.hooks import UNKNOWN, Section, read_section
 from tracebee.object.link import Function, Linker, functions_of
@@ -138,7 +138,12 @@ class ObjectFile:
                 places.setdefault((names[symbol.section], symbol.name), []).append(symbol.value)
         # Static variables of linked files may share a name; where each is, is written in the types already.
         offsets = {place: values[0] for place, values in places.items() if len(values) == 1}
-        return settle_sections(self._btf_bytes, self.btf, sizes, offsets)
+        hidden = {
+            symbol.name
+            for symbol in self.elf.symbols
+            if symbol.type == STT_FUNC and symbol.visibility in (STV_INTERNAL, STV_HIDDEN)
+        }
+        return settle_sections(self._btf_bytes, self.btf, sizes, offsets, hidden)
 
     def spec(
         self, target: Btf | None = None, *, kconfig: Mapping[str, str] | None = None, version: int = 0

@@ -135,6 +135,7 @@ def as_text(look: Look, wish: Wish, width: int | None) -> list[str]:
     if not wish.parts:
         lines += programs(found, width)
         lines += maps(found, width)
+        lines += structures(found, width)
         lines += variables(look, found, width)
         lines += externs(found, width)
         lines += core(found, width)
@@ -249,6 +250,17 @@ def maps(found: Description, width: int | None) -> list[str]:
         Column("MORE", free=True),
     )
     return under("Maps:", columns, rows, width)
+
+
+def structures(found: Description, width: int | None) -> list[str]:
+    lines: list[str] = []
+    for one in found.struct_ops:
+        how = "kept by a link" if one.by_link else "from when it is updated"
+        columns = (Column("MEMBER", free=True), Column("AS", free=True), Column("IS", free=True))
+        lines += under(
+            f"struct {one.type} {one.name} for the kernel to call, {how}:", columns, one.members, width
+        )
+    return lines
 
 
 def map_cells(row: MapRow, name: str) -> tuple[str, ...]:
