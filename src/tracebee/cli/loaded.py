@@ -57,10 +57,9 @@ def program_rows(found: Object, program: ObjectProgram, links: Sequence[ObjectLi
     number = str(program.id) if found.backend == "kernel" else ""
     mine = [link for link in links if link.program == program.name]
     if not mine:
-        example = program.target_example
-        how = (
-            f"nothing yet: --attach {program.name}:{example}" if example else "nothing: it is called, or run"
-        )
+        words, example = program.target
+        how = f"nothing yet: it needs {words}" if words else "nothing: it is called, or run"
+        how = f"nothing yet: --attach {program.name}:{example}" if example else how
         return [[program.name, number, how, ""]]
     rows = []
     for link in mine:

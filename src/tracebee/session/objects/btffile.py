@@ -27,8 +27,7 @@ def types_of(path: str | os.PathLike[str]) -> Btf:
     try:
         return Btf.from_bytes(_section(data) if data[:4] == b"\x7fELF" else data)
     except FormatError as error:
-        error.add_note(f"in {name}")
-        raise
+        raise FormatError(f"{name}: {error.what}", error.offset) from None
 
 
 def _section(data: bytes) -> bytes:

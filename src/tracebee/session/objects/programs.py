@@ -134,15 +134,15 @@ class ObjectProgram:
     @property
     def how_to_attach(self) -> str:
         """What to say by hand, where the section does not; empty where it does, or there is no way."""
-        words, example = how_to_attach(self._meaning.hook)
-        if self.place is not None or not example:
+        words, example = self.target
+        if self.place is not None or not words:
             return ""
-        return f"attach it to {words}: .attach({example!r})"
+        return f"attach it to {words}" + (f": .attach({example!r})" if example else ": .attach(…)")
 
     @property
-    def target_example(self) -> str:
-        """A target of the kind that the program is for."""
-        return how_to_attach(self._meaning.hook)[1]
+    def target(self) -> tuple[str, str]:
+        """What the program can be attached to, in words, and an example of it; each is empty if there is none."""
+        return how_to_attach(self._meaning.hook)
 
     @property
     def autoload(self) -> bool:
@@ -196,7 +196,8 @@ class ObjectProgram:
         Raises AttachError, TargetError, UsageError.
         """
         place = self._place(target)
-        name = self.section if target is None else f"{self.section.partition('/')[0]}/{target}"
+        section = self.section.removeprefix("?")
+        name = section if target is None else f"{section.partition('/')[0]}/{target}"
         return self._owner.attach_program(self, place, name, pid, cookie)
 
     def _place(self, target: str | Attach | None) -> Attach:

@@ -12,6 +12,7 @@ from tracebee.spec.objects import (
     Iterator,
     ProbeSpec,
     RawTracepoint,
+    Tracepoint,
     Uprobe,
     UprobeMulti,
 )
@@ -150,6 +151,10 @@ class KernelSide:
         backend.context.pid = pid or before
         try:
             backend.attach(ProbeSpec(name, spec.name, place, cookie))
+        except AttachError as error:
+            if isinstance(place, Tracepoint):
+                raise explained(error, place, self.machine, name) from error
+            raise
         finally:
             backend.context.pid = before
         # Whoever has it takes care of it from now on.
@@ -211,6 +216,17 @@ class KernelSide:
         self.backend.close()
 
 
+def explained(error: AttachError, place: Tracepoint, machine: LiveMachine, name: str) -> AttachError:
+    """What an error means for a tracepoint that this machine has not: the nearest ones."""
+    from tracebee.language.diagnostics import nearest
+
+    if machine.has_tracepoint(place.category, place.event):
+        return error
+    known = [f"{category}/{event}" for category, event in machine.tracepoints()]
+    wanted = f"{place.category}/{place.event}"
+    return AttachError(name, f"this kernel has no tracepoint {wanted}", nearest(wanted, known))
+
+
 class UserSide:
     """In the engine, fed by ptrace."""
 
@@ -230,6 +246,12 @@ class UserSide:
 
     def attach(self, spec: ProgramSpec, place: Attach, cookie: int, pid: int, name: str) -> Attached:
         self._check(spec, place, name)
+        if isinstance(place, Tracepoint) and not self.machine.has_tracepoint(place.category, place.event):
+            from tracebee.session.user.machine import SEEN_TRACEPOINTS, WHERE
+
+            if place.category == "syscalls":
+                raise AttachError(name, f"there is no system call of the tracepoint {place.event} here")
+            raise AttachError(name, f"the user backend (ptrace) sees only {SEEN_TRACEPOINTS}", WHERE)
         keys = []
         found = find_place(place, self.machine, name)
         try:

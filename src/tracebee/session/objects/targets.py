@@ -64,7 +64,7 @@ def _socket(text: str, hook: Hook) -> Attach:
 
 _CGROUP = Kind("a control group", "/sys/fs/cgroup/NAME", lambda text, hook: Cgroup(text))
 _SOCKMAP = Kind("a map of sockets of the object", "MAP", lambda text, hook: SockMap(text))
-_SOCKET = Kind("a socket", "a socket's descriptor", _socket)
+_SOCKET = Kind("a socket, by its descriptor", "", _socket)
 _NAMESPACE = Kind("a network namespace", "/proc/PID/ns/net", lambda text, hook: NetworkNamespace(text))
 
 KINDS: dict[str, Kind] = {
@@ -116,7 +116,10 @@ _WRITTEN = {
 
 
 def how_to_attach(hook: Hook) -> tuple[str, str]:
-    """What a program is for, and an example of a target for it; both are empty where there is none."""
+    """What a program can be attached to, and an example; both are empty where there is nothing.
+
+    There is no example of what only a program can have, such as a descriptor.
+    """
     kind = _kind(hook)
     if kind is not None:
         return kind.words, kind.example

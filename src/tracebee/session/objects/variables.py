@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import MutableMapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from tracebee.btf.types import Datasec, Var
+from tracebee.btf.types import Datasec, Modifier, Var
 from tracebee.btf.values import value_codec
 from tracebee.errors import UsageError
 
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from tracebee.btf.reader import Btf
     from tracebee.btf.values import ValueCodec
     from tracebee.session.objects.sides import Side
+
+MAX_MODIFIERS = 8
 
 CONSTANTS = ".rodata"
 SECTIONS = (".data", ".bss", CONSTANTS)
@@ -53,9 +55,20 @@ def find_variables(btf: Btf | None) -> dict[str, Variable]:
         for one in section.variables:
             var = btf.type(one.type_id)
             if isinstance(var, Var):
-                codec = value_codec(btf, var.type_id, one.size)
-                found[var.name] = Variable(section.name, one.offset, codec, declaration(btf, var.type_id))
+                type_id = _bare(btf, var.type_id)
+                codec = value_codec(btf, type_id, one.size)
+                found[var.name] = Variable(section.name, one.offset, codec, declaration(btf, type_id))
     return found
+
+
+def _bare(btf: Btf, type_id: int) -> int:
+    """A type without const and volatile, which say nothing about its values."""
+    for _ in range(MAX_MODIFIERS):
+        found = btf.type(type_id)
+        if not isinstance(found, Modifier):
+            break
+        type_id = found.type_id
+    return type_id
 
 
 class Variables(MutableMapping[str, Any]):
@@ -137,7 +150,9 @@ class Variables(MutableMapping[str, Any]):
         try:
             return place.codec.parse(text)
         except UsageError as error:
-            raise UsageError(f"{name} is of type {place.type}: {error}", error.hint) from None
+            text = str(error)
+            what = text if place.type in text else f"{text} (its type is {place.type})"
+            raise UsageError(f"{name}: {what}", error.hint) from None
 
     def _constant(self, name: str) -> Variable:
         found = self.places.get(name)
