@@ -65,6 +65,7 @@ def run_view(view: View, words: Sequence[str], *, blocks: bool) -> int:
     finally:
         for fd in opened:
             os.close(fd)
+    inventory.forget_holder(os.getpid(), view.kind, chosen or ())
     infos = visible(view.kind, inventory, chosen, everything="all" in options.given)
     if options.wants_json:
         records = [view.record(info, inventory) for info in infos]

@@ -17,7 +17,7 @@ from tracebee.kernel.pinned import read_pins
 from tracebee.syscalls import bpf, bpfids
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from tracebee.kernel.info import BtfInfo, LinkInfo, MapInfo, ProgramInfo
 
@@ -66,6 +66,14 @@ class Inventory:
         self.inside = dict(inside or {})
         self.perf_attachments = tuple(perf_attachments)
         self.cgroup_attachments = tuple(cgroup_attachments)
+
+    def forget_holder(self, pid: int, kind: str, ids: Iterable[int]) -> None:
+        """Leave out a process that holds objects only to look at them."""
+        by_object = dict(self.holders.by_object)
+        for object_id in ids:
+            held = by_object.get((kind, object_id), ())
+            by_object[kind, object_id] = tuple(holder for holder in held if holder.pid != pid)
+        self.holders = self.holders._replace(by_object=by_object)
 
     def objects(self, kind: str) -> dict[int, Any]:
         """The facts of all objects of a kind, by id."""

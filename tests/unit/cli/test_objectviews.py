@@ -242,7 +242,13 @@ def test_btf_objects(capsys: pytest.CaptureFixture[str]) -> None:
         "kernel": True,
         "name": "vmlinux",
     }
-    assert one_record(btfs.run_list, 41, capsys) == {"id": 41, "size": 90, "prog_ids": [], "map_ids": []}
+    assert one_record(btfs.run_list, 41, capsys) == {
+        "id": 41,
+        "size": 90,
+        "prog_ids": [],
+        "map_ids": [],
+        "kernel": False,
+    }
 
 
 def test_what_this_process_alone_holds_is_hidden() -> None:
@@ -254,6 +260,16 @@ def test_what_this_process_alone_holds_is_hidden() -> None:
     assert [one.id for one in visible("prog", things, None)] == [11, 12, 13, 14, 15]
     assert [one.id for one in visible("prog", things, None, everything=True)] == [10, 11, 12, 13, 14, 15]
     assert [one.id for one in visible("prog", things, [10])] == [10]
+
+
+def test_who_only_looks_is_no_owner(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is selected is open while the owners are looked for."""
+    things = inventory()
+    things.holders = Holders({("prog", 10): (OTHER, Holder(os.getpid(), "us"))}, (), 0)
+    monkeypatch.setattr(objectviews, "read_inventory", lambda kinds, places: things)
+    assert one_record(programs.run_show, 10, capsys)["pids"] == [{"pid": 200, "comm": "other"}]
 
 
 def test_nothing_loaded(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

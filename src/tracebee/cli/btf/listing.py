@@ -92,8 +92,7 @@ def btf_record(info: BtfInfo, inventory: Inventory) -> dict[str, Any]:
         "map_ids": inventory.maps_of_btf(info.id),
     }
     record |= say.json_whereabouts("btf", info.id, inventory)
-    if info.kernel_btf:
-        record["kernel"] = True
+    record["kernel"] = info.kernel_btf
     if info.name:
         record["name"] = info.name
     return record
