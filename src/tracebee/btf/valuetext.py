@@ -26,7 +26,10 @@ _TOKEN = re.compile(
     )""",
     re.VERBOSE | re.DOTALL,
 )
-_ESCAPE = re.compile(r"\\(x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|[0-7]{1,3}|.)", re.DOTALL)
+_ESCAPE = re.compile(
+    r"\\(u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|[0-7]{1,3}|.)",
+    re.DOTALL,
+)
 _LETTERS = {"n": "\n", "t": "\t", "r": "\r", "0": "\0", "a": "\a", "b": "\b", "f": "\f", "v": "\v"}
 
 
@@ -181,6 +184,8 @@ def unescaped(text: str) -> str:
         if code[0] == "x" and len(code) == 3:
             value = int(code[1:], 16)
             return chr(value) if value < 0x80 else chr(0xDC00 + value)
+        if code[0] == "u" and len(code) == 11:  # JSON writes what is beyond 16 bits as two halves
+            return chr(0x10000 + ((int(code[1:5], 16) & 0x3FF) << 10 | int(code[7:], 16) & 0x3FF))
         if code[0] == "u" and len(code) == 5:
             return chr(int(code[1:], 16))
         if code[0] in "01234567":

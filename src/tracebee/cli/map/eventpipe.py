@@ -9,7 +9,6 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from tracebee.cli.map.shown import hexadecimal
 from tracebee.cli.map.words import open_one
 from tracebee.cli.selection import no_more
 from tracebee.errors import UsageError
@@ -297,7 +296,7 @@ class JsonWriter:
     def record(self, nanoseconds: int, cpu: int | None, index: int | None, data: bytes) -> None:
         # A perf event array's are PERF_RECORD_SAMPLE; a record of a ring buffer has no type and no CPU.
         found: dict[str, Any] = {} if cpu is None else {"type": 9, "cpu": cpu, "index": index}
-        found |= {"timestamp": nanoseconds, "data": hexadecimal(data)}
+        found |= {"timestamp": nanoseconds, "data": list(data)}
         if self.codec is not None and len(data) >= self.codec.size:
             found["formatted"] = self.codec.plain(self.codec.decode(data))
         self._put(found)
