@@ -474,8 +474,9 @@ class Object:
     @property
     def exit_code(self) -> int | None:
         """The command's exit status, or 128 and the signal that ended it; None before it has ended."""
-        if self._child is None or not self._child.poll():
+        if self._child is None or not self.finished:
             return None
+        # A tracer has it first: it may take a moment more to be ours.
         return self._child.exit_status()
 
     def wait(self, timeout: float | None = None) -> bool:
