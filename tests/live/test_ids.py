@@ -515,18 +515,18 @@ def program(kind, result, **options):
     return bpf.prog_load(kind, code, name="tb_net", **options)[0]
 
 made = []
-def link(*arguments, **fields):
+def link(kind, result, target, attach_type, load={}, **fields):
     try:
-        made.append(bpf.link_create(*arguments, **fields))
+        made.append(bpf.link_create(program(kind, result, **load), target, attach_type, **fields))
     except SyscallError as error:
-        print("refused:", arguments[2], error, file=sys.stderr)
+        print("refused:", attach_type, error, file=sys.stderr)
 
 namespace = os.open("/proc/self/ns/net", os.O_RDONLY)
-link(program("XDP", 2), 1, "XDP", flags=2)
-link(program("SCHED_CLS", -1), 1, "TCX_INGRESS")
-link(program("NETFILTER", 1, expected_attach_type="NETFILTER"), 0, "NETFILTER", netfilter_pf=2,
+link("XDP", 2, 1, "XDP", flags=2)
+link("SCHED_CLS", -1, 1, "TCX_INGRESS")
+link("NETFILTER", 1, 0, "NETFILTER", {"expected_attach_type": "NETFILTER"}, netfilter_pf=2,
      netfilter_hooknum=1, netfilter_priority=-128 & 0xFFFFFFFF)
-link(program("SK_LOOKUP", 1, expected_attach_type="SK_LOOKUP"), namespace, "SK_LOOKUP")
+link("SK_LOOKUP", 1, namespace, "SK_LOOKUP", {"expected_attach_type": "SK_LOOKUP"})
 print(os.stat("/proc/self/ns/net").st_ino)
 sys.stdout.flush()
 subprocess.run([sys.executable, "-m", "tracebee", "-j", "link", "list"])
