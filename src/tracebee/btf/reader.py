@@ -316,6 +316,20 @@ class Btf:
         wanted = None if kinds is None else _numbers_of(kinds)
         return [type_id for type_id in self._named(name) if wanted is None or self.kind_of(type_id) in wanted]
 
+    def names_beginning(self, start: str) -> list[str]:
+        """The strings that begin so; not all of them need to be names of types."""
+        encoded = b"\0" + start.encode(*_TEXT)
+        found: dict[str, None] = {}
+        for owner in self._chain():
+            strings = owner._strings
+            at = strings.find(encoded)
+            while at >= 0:
+                end = strings.index(0, at + 1)
+                if end - at <= MAX_NAME:
+                    found[strings[at + 1 : end].decode(*_TEXT)] = None
+                at = strings.find(encoded, end)
+        return list(found)
+
     def find_enumerator(self, name: str) -> tuple[int, int] | None:
         """The enumeration and the value of the constant `name`, wherever it is defined first, or None."""
         for owner in self._chain():

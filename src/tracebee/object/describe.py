@@ -10,7 +10,7 @@ from bisect import bisect_left
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
-from tracebee.btf.core import KIND_NAMES, POISON, QUESTIONS, Unresolved, essential, resolve, spelled
+from tracebee.btf.core import KIND_NAMES, POISON, QUESTIONS, Targets, Unresolved, essential, resolve, spelled
 from tracebee.btf.format import declaration
 from tracebee.btf.types import Datasec, Var
 from tracebee.errors import FormatError
@@ -192,6 +192,10 @@ class Look:
         self.elf = self.file.elf
         self.btf = self.file.btf
         self.externs = declared(self.elf, self.btf, self.problems)
+        self.targets: Targets | None = None
+        if self.kernel.btf is not None:
+            modules = self.kernel.modules
+            self.targets = Targets(self.kernel.btf, None if modules is None else lambda: modules().values())
         self.linker = Linker(
             self.elf,
             self.btf,
@@ -199,7 +203,7 @@ class Look:
             self.file.maps,
             self.file.data,
             {extern.name: extern for extern in self.externs},
-            self.kernel.btf,
+            self.targets,
             self.problems,
         )
         self.struct_ops = read_struct_ops(self.elf, self.btf, self.problems)
@@ -530,8 +534,8 @@ class Look:
         try:
             row = row._replace(subject=spelled(relo, btf))
             row = row._replace(in_object=resolve(relo, btf, btf).value)
-            if self.kernel.btf is not None:
-                row = row._replace(here=resolve(relo, btf, self.kernel.btf).value)
+            if self.targets is not None:
+                row = row._replace(here=resolve(relo, btf, self.targets).value)
         except (FormatError, Unresolved) as error:
             row = row._replace(why=str(error))
         return row

@@ -9,7 +9,8 @@ from __future__ import annotations
 from bisect import bisect_left
 from typing import TYPE_CHECKING, NamedTuple
 
-from tracebee.btf.core import POISON, patch
+from tracebee.btf.core import POISON, Targets, patch
+from tracebee.btf.reader import Btf
 from tracebee.btf.types import DeclTag, Func
 from tracebee.errors import FormatError
 from tracebee.insn import opcodes as op
@@ -51,7 +52,6 @@ if TYPE_CHECKING:
 
     from tracebee.btf import ext
     from tracebee.btf.ext import BtfExt
-    from tracebee.btf.reader import Btf
     from tracebee.object.elf import Elf, Relocation, Section
     from tracebee.object.externs import Extern
     from tracebee.object.maps import Defined
@@ -112,7 +112,7 @@ class Linker:
         maps: list[Defined],
         data: list[Defined],
         externs: Mapping[str, Extern],
-        target: Btf | None,
+        target: Btf | Targets | None,
         problems: Problems | None = None,
     ) -> None:
         """`problems` take what is wrong with an instruction, which then stays as it is."""
@@ -120,7 +120,7 @@ class Linker:
         self.problems = problems or Problems()
         self.btf = btf
         self.ext = ext
-        self.target = target
+        self.target = Targets(target) if isinstance(target, Btf) else target
         self.externs = externs
         if ext is not None:
             for functions in ext.func_info.values():

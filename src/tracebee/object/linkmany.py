@@ -38,6 +38,7 @@ from tracebee.object.reader import read_object
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from tracebee.btf.core import Targets
     from tracebee.object.elf import Relocation, Section, Symbol
     from tracebee.spec.objects import ObjectSpec
 
@@ -94,7 +95,7 @@ def link_objects(objects: Sequence[tuple[str, bytes]]) -> bytes:
 
 def read_objects(
     objects: Sequence[tuple[str, bytes]],
-    target: Btf | None = None,
+    target: Btf | Targets | None = None,
     *,
     kconfig: Mapping[str, str] | None = None,
     version: int = 0,

@@ -20,6 +20,7 @@ from tracebee.spec.objects import MapSpec, ObjectSpec, ProbeSpec, ProgramSpec, S
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from tracebee.btf.core import Targets
     from tracebee.object import elf
 
 TEXT = ".text"
@@ -146,7 +147,11 @@ class ObjectFile:
         return settle_sections(self._btf_bytes, self.btf, sizes, offsets, hidden)
 
     def spec(
-        self, target: Btf | None = None, *, kconfig: Mapping[str, str] | None = None, version: int = 0
+        self,
+        target: Btf | Targets | None = None,
+        *,
+        kconfig: Mapping[str, str] | None = None,
+        version: int = 0,
     ) -> ObjectSpec:
         """What backends run.
 
@@ -202,7 +207,7 @@ class ObjectFile:
 def read_object(
     data: bytes | bytearray | memoryview,
     name: str = "",
-    target: Btf | None = None,
+    target: Btf | Targets | None = None,
     *,
     kconfig: Mapping[str, str] | None = None,
     version: int = 0,
