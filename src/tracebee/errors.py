@@ -123,10 +123,8 @@ class SyscallError(TracebeeError, OSError):
     @property
     def errno_name(self) -> str:
         """The symbolic name, such as EPERM."""
-        # ENOTSUPP is the kernel's own; no C library has it.
-        return errno_names.errorcode.get(
-            self.errno or 0, "ENOTSUPP" if self.errno == 524 else str(self.errno)
-        )
+        number = self.errno or 0
+        return _KERNEL_NAMES.get(number) or errno_names.errorcode.get(number, str(number))
 
     def __str__(self) -> str:
         text = f"{self.call}: {self.strerror} ({self.errno_name})"

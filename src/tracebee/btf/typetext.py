@@ -135,7 +135,7 @@ class _Parser:
         order = [word for word in ("unsigned", "long", "short", "char", "__int128", "int") if word in words]
         if words.count("long") == 2:
             order.insert(order.index("long"), "long")
-        name = " ".join(order) or "int"
+        name = " ".join(order) if order and order != ["unsigned"] else " ".join([*order, "int"])
         encoding = 0 if "unsigned" in words else INT_SIGNED
         return self.builder.add_int(name, size, encoding), size, size
 

@@ -164,15 +164,17 @@ class KernelMap:
         keys, values = list(elements), list(elements.values())
         step = self._batch_length()
         at = 0
+        batched = self.spec.type in _BATCHED
         while at < len(keys):
-            if self.spec.type in _BATCHED:
-                at += bpfmaps.update_batch(self.fd, keys[at : at + step], values[at : at + step]).done
-            if at < len(keys):
+            if batched:
+                progress = bpfmaps.update_batch(self.fd, keys[at : at + step], values[at : at + step])
+                at += progress.done
+                if not progress.errno:
+                    continue
                 # What ended the batch is told when it is done alone; a kernel without batches gets all so.
-                end = at + 1 if self.spec.type in _BATCHED else len(keys)
-                for index in range(at, end):
-                    self.put(keys[index], values[index])
-                at = end
+                batched = progress.done > 0
+            self.put(keys[at], values[at])
+            at += 1
 
     def remove_many(self, keys: Sequence[bytes]) -> int:
         """Remove many keys, in batches where the kernel has them; how many of them were there."""
@@ -186,10 +188,11 @@ class KernelMap:
                 progress = bpfmaps.delete_batch(self.fd, keys[at : at + step])
                 at += progress.done
                 removed += progress.done
-                batched = progress.errno in (0, errno.ENOENT)
-            if at < len(keys):
-                removed += self.remove(keys[at])
-                at += 1
+                if not progress.errno:
+                    continue
+                batched = progress.errno == errno.ENOENT
+            removed += self.remove(keys[at])
+            at += 1
         return removed
 
     def take_all(self) -> Iterator[tuple[bytes, bytes]]:
