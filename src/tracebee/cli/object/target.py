@@ -14,19 +14,19 @@ if TYPE_CHECKING:
     from tracebee.object.describe import Kernel
 
 FOLDER = "/sys/kernel/btf"
-LARGEST_FILE = 1 << 30
-"""Bytes of a file that are read at all; debug information makes a kernel of half a gigabyte."""
 
 
 def read_file(path: str) -> bytes:
     """A file, or standard input as ``-``.  Raises UsageError where there is none, and where it is no file."""
+    from tracebee.session.objects.btffile import read_stream
+
     try:
         if path == "-":
             import sys
 
-            return sys.stdin.buffer.read(LARGEST_FILE)
+            return read_stream(sys.stdin.buffer)
         with open(path, "rb") as file:
-            return file.read(LARGEST_FILE)
+            return read_stream(file)
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror}") from None
 

@@ -3,21 +3,37 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
 from tracebee.btf.reader import Btf
 from tracebee.errors import FormatError, UsageError
 
+if TYPE_CHECKING:
+    from typing import BinaryIO
+
 LARGEST_FILE = 1 << 30
 """Bytes of a file that are read at all; debug information makes a kernel of half a gigabyte."""
+
+PART = 1 << 22
 
 
 def read_file(path: str) -> bytes:
     """The bytes of a file.  Raises UsageError."""
     try:
         with open(path, "rb") as file:
-            return file.read(LARGEST_FILE)
+            return read_stream(file)
     except OSError as error:
         raise UsageError(f"failed to open file '{path}': {error.strerror}") from None
+
+
+def read_stream(file: BinaryIO) -> bytes:
+    """What is left of a stream, at most `LARGEST_FILE` bytes: asked for at once, these would be allocated first."""
+    parts = []
+    left = LARGEST_FILE
+    while left > 0 and (part := file.read(min(left, PART))):
+        parts.append(part)
+        left -= len(part)
+    return b"".join(parts)
 
 
 def types_of(path: str | os.PathLike[str]) -> Btf:
