@@ -109,6 +109,11 @@ def device(ifindex: int, netns_dev: int, netns_ino: int) -> str:
     return f"{name or 'interface'} ({ifindex}) in the network namespace {netns_ino}"
 
 
+def cgroup_place(path: str, attach_type: str) -> str:
+    """A place at a control group: ``cgroup /web inet_egress``."""
+    return f"cgroup {path} {word(attach_type).removeprefix('cgroup_')}"
+
+
 def interface_name(ifindex: int) -> str:
     """The name of an interface of this network namespace, or ""."""
     import socket

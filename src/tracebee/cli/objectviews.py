@@ -27,7 +27,8 @@ class View(NamedTuple):
     """How objects of a kind are shown.
 
     `record` makes what JSON has of one, `row` its cells in the table of `columns`, `title` and `facts` its
-    block.  Each takes the object's facts and everything that is loaded.
+    block.  Each takes the object's facts and everything that is loaded.  `more_rows` are cells of what has no id
+    but belongs into the table of all.
     """
 
     kind: str
@@ -36,6 +37,7 @@ class View(NamedTuple):
     title: Callable[[Any, Inventory], str]
     facts: Callable[[Any, Inventory], Sequence[tuple[str, str]]]
     record: Callable[[Any, Inventory], dict[str, Any]]
+    more_rows: Callable[[Inventory], list[list[str]]] = lambda inventory: []
 
 
 def run_view(view: View, words: Sequence[str], *, blocks: bool) -> int:
@@ -72,6 +74,7 @@ def run_view(view: View, words: Sequence[str], *, blocks: bool) -> int:
         print_json(records[0] if chosen is not None and len(records) == 1 else records, options)
         return 0
     width = terminal_width()
+    rows: list[Sequence[str]] = []
     if blocks:
         lines: list[str] = []
         for info in infos:
@@ -81,9 +84,12 @@ def run_view(view: View, words: Sequence[str], *, blocks: bool) -> int:
                 *block(view.facts(info, inventory), width=width),
             ]
         print_lines(lines[1:])
-    elif infos:
-        print_lines(table(view.columns, [view.row(info, inventory) for info in infos], width))
-    if not infos:
+    else:
+        rows = [view.row(info, inventory) for info in infos]
+        rows += view.more_rows(inventory) if chosen is None else []
+        if rows:
+            print_lines(table(view.columns, rows, width))
+    if not infos and not rows:
         print(f"no {WORDS[view.kind]}s are loaded", file=sys.stderr)
     note_unseen(inventory)
     return 0

@@ -214,6 +214,12 @@ def test_links(capsys: pytest.CaptureFixture[str]) -> None:
         "raw tracepoint sys_enter",
         "snoop(100)",
     ]
+    assert [re.split("  +", line.strip()) for line in lines[4:]] == [
+        ["-", "none", "15 old", "kprobe vfs_read", "other(200)"],
+        ["-", "none", "14 egress", "cgroup /web inet_egress"],
+    ]
+    links.run_list(["30"])
+    assert len(capsys.readouterr().out.splitlines()) == 2
     links.run_show(["31"])
     found = facts_of(capsys.readouterr().out)
     assert (found["at"], found["cookie"]) == ("tracepoint sched_switch", "7 (0x7)")

@@ -65,11 +65,33 @@ def _row(info: LinkInfo, inventory: Inventory) -> list[str]:
     ]
 
 
+def _without_a_link(inventory: Inventory) -> list[list[str]]:
+    """Programs that were attached as before there were links; they have no id as such."""
+    rows = [
+        [
+            "-",
+            "none",
+            _named(one.event.prog_id, inventory),
+            f"{say.word(one.event.kind)} {one.event.name}",
+            say.owners([one.holder]),
+            "",
+        ]
+        for one in inventory.perf_attachments
+    ]
+    rows += [
+        ["-", "none", _named(one.prog_id, inventory), say.cgroup_place(one.path, one.attach_type), "", ""]
+        for one in inventory.cgroup_attachments
+    ]
+    return rows
+
+
 def _program(info: LinkInfo, inventory: Inventory) -> str:
-    if not info.prog_id:
-        return ""
-    program = inventory.programs.get(info.prog_id)
-    return say.titled(info.prog_id, program.name if program is not None else "")
+    return _named(info.prog_id, inventory) if info.prog_id else ""
+
+
+def _named(prog_id: int, inventory: Inventory) -> str:
+    program = inventory.programs.get(prog_id)
+    return say.titled(prog_id, program.name if program is not None else "")
 
 
 def _title(info: LinkInfo, inventory: Inventory) -> str:
@@ -318,4 +340,4 @@ _RECORDS: dict[type, Callable[[LinkInfo, Inventory], dict[str, Any]]] = {
     SockmapTarget: _sockmap,
 }
 
-VIEW = View("link", _COLUMNS, _row, _title, _facts, link_record)
+VIEW = View("link", _COLUMNS, _row, _title, _facts, link_record, _without_a_link)

@@ -92,7 +92,7 @@ def place_of(link: LinkInfo, inventory: Inventory) -> str:
         case TracingTarget():
             return _tracing(link, link.target, inventory)
         case CgroupTarget(cgroup_id, attach_type):
-            return f"cgroup {cgroup_path(cgroup_id)} {say.word(attach_type).removeprefix('cgroup_')}"
+            return say.cgroup_place(cgroup_path(cgroup_id), attach_type)
         case IterTarget():
             return _iterator(link.target)
         case NetnsTarget(netns_ino, attach_type):

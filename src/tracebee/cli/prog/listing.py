@@ -9,12 +9,12 @@ from tracebee.cli import facts as say
 from tracebee.cli.link.places import place_of, type_name
 from tracebee.cli.objectviews import View, run_view
 from tracebee.host.identity import boot_time_ns, user_name
+from tracebee.kernel.metadata import read_metadata
 from tracebee.render.tables import Column
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
-    from tracebee.kernel.cgroups import CgroupAttachment
     from tracebee.kernel.info import ProgramInfo
     from tracebee.kernel.inventory import Inventory
 
@@ -73,13 +73,12 @@ def places_of_program(info: ProgramInfo, inventory: Inventory) -> list[str]:
         for one in inventory.perf_attachments
         if one.event.prog_id == info.id
     ]
-    places += [attachment_place(one) for one in inventory.cgroup_attachments if one.prog_id == info.id]
+    places += [
+        say.cgroup_place(one.path, one.attach_type)
+        for one in inventory.cgroup_attachments
+        if one.prog_id == info.id
+    ]
     return list(dict.fromkeys(places))
-
-
-def attachment_place(one: CgroupAttachment) -> str:
-    """A control group in words."""
-    return f"cgroup {one.path} {say.word(one.attach_type).removeprefix('cgroup_')}"
 
 
 def _title(info: ProgramInfo, inventory: Inventory) -> str:
@@ -111,10 +110,15 @@ def _facts(info: ProgramInfo, inventory: Inventory) -> list[tuple[str, str]]:
         ("links", _links(info, inventory)),
         ("perf events", _perf_events(info, inventory)),
         ("cgroups", _cgroups(info, inventory)),
+        ("metadata", "\n".join(f"{name} = {value}" for name, value in _metadata(info, inventory))),
         ("BTF", str(info.btf_id) if info.btf_id else ""),
         ("owners", say.owners(inventory.owners("prog", info.id))),
         ("pinned", "\n".join(inventory.pinned("prog", info.id))),
     ]
+
+
+def _metadata(info: ProgramInfo, inventory: Inventory) -> Iterable[tuple[str, Any]]:
+    return read_metadata(info, inventory.maps).items()
 
 
 def _loaded(info: ProgramInfo) -> str:
@@ -195,6 +199,9 @@ def program_record(info: ProgramInfo, inventory: Inventory) -> dict[str, Any]:
     if info.btf_id:
         record["btf_id"] = info.btf_id
     record |= say.json_whereabouts("prog", info.id, inventory)
+    metadata = read_metadata(info, inventory.maps)
+    if metadata:
+        record["metadata"] = metadata
     if info.verified_insns:
         record["verified_insns"] = info.verified_insns
     if info.attach_btf_id:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from typing import TYPE_CHECKING
 
-from tracebee.errors import FormatError
+from tracebee.errors import FormatError, SyscallError
 from tracebee.kernel.info.fields import Fields
 from tracebee.records import Frozen
 from tracebee.syscalls import _uapi as uapi
@@ -41,7 +42,14 @@ class BtfInfo(Frozen):
 def btf_info(fd: int) -> BtfInfo:
     """The facts of a BTF object.  Raises SyscallError."""
     name = empty_buffer(256)
-    data = read_info(fd, uapi.BPF_BTF_INFO, uapi.BPF_BTF_INFO_SIZE, {"name": name}, name_len=256)
+    try:
+        data = read_info(fd, uapi.BPF_BTF_INFO, uapi.BPF_BTF_INFO_SIZE, {"name": name}, name_len=256)
+    except SyscallError as error:
+        if error.errno != errno.E2BIG:
+            raise
+        # Before Linux 5.11 there were no names (kernel commit 5329722057d4 "bpf: Assign ID to vmlinux BTF and
+        # return extra info for BTF in GET_OBJ_INFO").
+        data = read_info(fd, uapi.BPF_BTF_INFO, uapi.BPF_BTF_INFO_SIZE)
     return decode_btf_info(data, name.value)
 
 
