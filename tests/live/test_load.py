@@ -32,7 +32,7 @@ from tracebee.errors import (
     VerifierError,
 )
 from tracebee.kernel.features import probe_program_type
-from tracebee.kernel.links.clsact import _ask, attribute
+from tracebee.kernel.links.clsact import add_filter, ask, attribute
 from tracebee.object import read_object
 from tracebee.session.kernel import KernelBackend
 from tracebee.session.machine import LiveMachine
@@ -235,7 +235,7 @@ KINDS = (
     Kind("usdt", work, lambda test: UsdtProbe(PROBED, "tracebee", "work"), config="uprobe x86_64 loaded"),
     Kind("fentry", read_file, config="fentry"),
     Kind("fexit", read_file, config="fentry"),
-    Kind("fmod_ret", lambda: None, config="fentry request"),
+    Kind("fmod_ret", read_file, config="fentry"),
     Kind("lsm", read_file, config="fentry lsm"),
     Kind("lsm_cgroup", socket.socket, group_of, (6, 0), "group", "fentry lsm"),
     Kind("iter_task", lambda: None, runs=2),
@@ -256,16 +256,17 @@ KINDS = (
     ),
     Kind("xdp", send_packet, lambda test: Xdp("lo", "generic"), within="network"),
     Kind("xdp_frags", send_packet, lambda test: Xdp("lo"), (5, 18), "network"),
-    Kind("tc", send_packet, lambda test: Tcx("lo"), within="network"),
-    Kind("tc_ingress", send_packet, lambda test: Tcx("lo"), within="network"),
-    Kind("tcx_egress", send_packet, lambda test: Tcx("lo", egress=True), within="network"),
+    Kind("tc", send_packet, lambda test: Tcx("lo"), within="network", config="tc"),
+    Kind("tc_ingress", send_packet, lambda test: Tcx("lo"), within="network", config="tc"),
+    Kind("tcx_egress", send_packet, lambda test: Tcx("lo", egress=True), within="network", config="tc"),
     Kind("netkit", lambda: None, lambda test: Netkit("primary"), (6, 7), "network", "netkit"),
     Kind(
         "netfilter", send_packet, lambda test: Netfilter("ipv4", "input", 5), (6, 4), "network", "NETFILTER"
     ),
     Kind("flow_dissector", dissect, lambda test: NetworkNamespace(), within="network"),
     Kind("sk_lookup", send_packet, lambda test: NetworkNamespace("/proc/self/ns/net"), within="network"),
-    Kind("sk_skb_verdict", lambda: None, lambda test: SockMap("sockets"), within="network", config="sockets"),
+    # Linux 5.10 of Debian 11 stands still when data come to a socket whose parser takes everything.
+    Kind("sk_skb_verdict", lambda: None, lambda test: SockMap("sockets"), (5, 11), "network", "sockets"),
     Kind("sk_msg", lambda: None, lambda test: SockMap("sockets"), within="network", config="sockets"),
     Kind("sockops", connect, group_of, within="network group"),
     Kind("cg_ingress", send_packet, group_of, within="network group"),
@@ -453,10 +454,17 @@ def test_it_runs_where_it_is_attached(
         assert probe is not None
         for extra in names[1:]:
             backend.attach(ProbeSpec(extra, extra, kind.place(test)))  # type: ignore[misc]
-        assert not list(backend.attach(probe))
+        try:
+            assert not list(backend.attach(probe))
+        except AttachError as error:
+            if (
+                kind.config == "tc"
+                and KERNEL < (6, 6)
+                and getattr(error.__cause__, "errno", 0) == errno.ENOENT
+            ):
+                pytest.skip("before tcx there has to be the module sch_ingress")
+            raise
         link = backend.links[-1][1]
-        if kind.program not in ("socket", "sk_reuseport") and "sockets" not in kind.config:
-            assert link.fds
         if link.links:
             assert link.id > 0
         after_attaching(kind, test, stack)
@@ -470,7 +478,7 @@ def test_it_runs_where_it_is_attached(
         before = runs_of(backend, entry)
         if "sockets" not in kind.config:
             act()
-        assert runs_of(backend, entry) == before or "request" in kind.config
+        assert runs_of(backend, entry) == before
 
 
 def prepare(kind: Kind, test: Environment, stack: ExitStack) -> Callable[[], object]:
@@ -500,13 +508,11 @@ def prepare(kind: Kind, test: Environment, stack: ExitStack) -> Callable[[], obj
                 here.sendto(b"1", there.getsockname())
             there.recv(1)
 
-    if "request" in words:
-        act = lambda: run_on_request(test.backend.programs["on_fmod_ret"].fd)  # noqa: E731
     if "netkit" in words:
         # struct ifinfomsg; IFLA_IFNAME, IFLA_LINKINFO with IFLA_INFO_KIND
         body = struct.pack("=BxHiII", 0, 0, 0, 0, 0) + attribute(3, b"primary\0")
         try:
-            _ask(16, 0x400 | 0x200, body + attribute(18, attribute(1, b"netkit\0")))
+            ask(16, 0x400 | 0x200, body + attribute(18, attribute(1, b"netkit\0")))
         except SyscallError as error:
             pytest.skip(f"this kernel makes no netkit devices: {error}")
         names = [name for _, name in socket.if_nameindex() if name != "lo"]
@@ -535,6 +541,32 @@ def after_attaching(kind: Kind, test: Environment, stack: ExitStack) -> None:
         test.backend.maps["sockets"].put(struct.pack("=I", number), struct.pack("=I", one.fileno()))
     here.send(b"hello")
     assert there.recv(5) == b"hello"
+
+
+def test_a_filter_of_traffic_control(machine: LiveMachine, kinds: ObjectSpec, places: dict[str, int]) -> None:
+    """What stands in for tcx before Linux 6.6, on any kernel that has it."""
+    backend = KernelBackend(only(kinds, "on_tc"), machine)
+    program, entry = backend.programs["on_tc"], places["tc_plain"]
+    try:
+        with own_network():
+            index = socket.if_nametoindex("lo")
+            try:
+                inside = add_filter(program, index, egress=False)
+            except SyscallError as error:
+                if error.errno == errno.ENOENT:
+                    pytest.skip("the module sch_ingress is not there")
+                raise
+            outside = add_filter(program, index, egress=True)
+            send_packet()
+            assert runs_of(backend, entry) == 2
+            inside.close()
+            send_packet()
+            assert runs_of(backend, entry) == 3
+            outside.close()
+            send_packet()
+            assert runs_of(backend, entry) == 3
+    finally:
+        backend.close()
 
 
 # ------------------------------------------------------------------ on request, and in the place of functions

@@ -269,7 +269,9 @@ def _explain_permission(spec: ProgramSpec, refused: bpf.LoadRefused) -> None:
     if missing is not None:
         raise missing from refused
     if spec.type in ("EXT", "LSM") or spec.expected_attach_type in FORBIDDEN:
-        kind = f"attach type {spec.expected_attach_type}" if spec.expected_attach_type else f"type {spec.type}"
+        kind = (
+            f"attach type {spec.expected_attach_type}" if spec.expected_attach_type else f"type {spec.type}"
+        )
         raise VerifierError(
             spec.name,
             errno.EPERM,

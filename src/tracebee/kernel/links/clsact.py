@@ -41,7 +41,7 @@ def add_filter(program: Program, index: int, egress: bool) -> Link:
     parent = CLSACT_HANDLE | (MIN_EGRESS if egress else MIN_INGRESS)
     try:
         discipline = struct.pack("=BxxxiIII", 0, index, CLSACT_HANDLE, TC_H_CLSACT, 0)
-        _ask(RTM_NEWQDISC, NLM_F_CREATE | NLM_F_EXCL, discipline + attribute(TCA_KIND, b"clsact\0"))
+        ask(RTM_NEWQDISC, NLM_F_CREATE | NLM_F_EXCL, discipline + attribute(TCA_KIND, b"clsact\0"))
     except SyscallError as error:
         if error.errno != errno.EEXIST:
             raise
@@ -52,12 +52,12 @@ def add_filter(program: Program, index: int, egress: bool) -> Link:
     )
     body = struct.pack("=BxxxiIII", 0, index, 0, parent, socket.htons(ETH_P_ALL))
     body += attribute(TCA_KIND, b"bpf\0") + attribute(TCA_OPTIONS | NLA_F_NESTED, options)
-    made = _ask(RTM_NEWTFILTER, NLM_F_CREATE | NLM_F_EXCL | NLM_F_ECHO, body)
+    made = ask(RTM_NEWTFILTER, NLM_F_CREATE | NLM_F_EXCL | NLM_F_ECHO, body)
     handle, info = struct.unpack_from("=I4xI", made, 8) if len(made) >= 20 else (0, 0)
 
     def undo() -> None:
         try:
-            _ask(
+            ask(
                 RTM_DELTFILTER,
                 0,
                 struct.pack("=BxxxiIII", 0, index, handle, parent, info) + attribute(TCA_KIND, b"bpf\0"),
@@ -73,7 +73,7 @@ def attribute(kind: int, data: bytes) -> bytes:
     return struct.pack("=HH", 4 + len(data), kind) + data + bytes(-len(data) % 4)
 
 
-def _ask(kind: int, flags: int, body: bytes) -> bytes:
+def ask(kind: int, flags: int, body: bytes) -> bytes:
     """Send a request and wait for its end; the body of what was echoed, or nothing.  Raises SyscallError."""
     with socket.socket(
         socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE
