@@ -16,13 +16,15 @@ NARROWEST = 8
 class Column(NamedTuple):
     """A column: `right` aligns it to the right, as numbers are; `free` says that it may be cut to fit.
 
-    With a `rank` it is left out where cutting is not enough, the column of the highest rank first.
+    With a `rank` it is left out where cutting is not enough, the column of the highest rank first.  `end` is for
+    what tells most at its end, such as paths: it is cut at the beginning.
     """
 
     heading: str
     right: bool = False
     free: bool = False
     rank: int = 0
+    end: bool = False
 
 
 def table(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int | None = None) -> list[str]:
@@ -79,14 +81,20 @@ def _fit(columns: Sequence[Column], widths: list[int], width: int) -> None:
 def _line(columns: Sequence[Column], widths: Sequence[int], cells: Sequence[str]) -> str:
     parts = []
     for column, room, cell in zip(columns, widths, cells, strict=True):
-        text = cut(cell, room)
+        text = cut(cell, room, column.end)
         parts.append(text.rjust(room) if column.right else text.ljust(room))
     return GAP.join(parts).rstrip()
 
 
-def cut(text: str, room: int) -> str:
-    """A text in at most `room` characters; … stands for what is left out at its end."""
-    return text if len(text) <= room else text[: max(0, room - len(CUT))] + CUT
+def cut(text: str, room: int, end: bool = False) -> str:
+    """A text in at most `room` characters; … stands for what is left out.
+
+    That is its end, or with `end` its beginning.
+    """
+    if len(text) <= room:
+        return text
+    kept = max(0, room - len(CUT))
+    return CUT + text[len(text) - kept :] if end else text[:kept] + CUT
 
 
 def printable(text: str) -> str:

@@ -52,6 +52,9 @@ def test_cut() -> None:
     assert cut("abcdef", 6) == "abcdef"
     assert cut("abcdef", 5) == "abcd…"
     assert cut("abcdef", 1) == "…"
+    assert cut("abcdef", 5, end=True) == "…cdef"
+    assert cut("abcdef", 1, end=True) == "…"
+    assert table((Column("OWNERS", free=True, end=True),), [["a_process(1234)"]], 8)[1] == "…s(1234)"
 
 
 def test_a_block() -> None:

@@ -33,7 +33,7 @@ _COLUMNS = (
     Column("SIZE", right=True),
     Column("PROGRAMS", free=True),
     Column("MAPS", free=True),
-    Column("OWNERS", free=True),
+    Column("OWNERS", free=True, end=True),
 )
 
 

@@ -49,8 +49,8 @@ _COLUMNS = (
     Column("TYPE"),
     Column("PROGRAM", free=True),
     Column("AT", free=True),
-    Column("OWNERS", free=True),
-    Column("PINNED", free=True),
+    Column("OWNERS", free=True, end=True),
+    Column("PINNED", free=True, end=True),
 )
 
 

@@ -38,8 +38,8 @@ _COLUMNS = (
     Column("FLAGS", free=True, rank=2),
     Column("PROGRAMS", free=True),
     Column("INSIDE", free=True),
-    Column("OWNERS", free=True),
-    Column("PINNED", free=True),
+    Column("OWNERS", free=True, end=True),
+    Column("PINNED", free=True, end=True),
 )
 
 

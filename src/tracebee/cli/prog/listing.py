@@ -39,8 +39,8 @@ _COLUMNS = (
     Column("EACH", right=True, rank=2),
     Column("MAPS", free=True),
     Column("AT", free=True),
-    Column("OWNERS", free=True),
-    Column("PINNED", free=True),
+    Column("OWNERS", free=True, end=True),
+    Column("PINNED", free=True, end=True),
 )
 
 
