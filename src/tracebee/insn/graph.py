@@ -32,11 +32,12 @@ class Block(NamedTuple):
 
 
 def blocks(lines: Sequence[Line]) -> list[Block]:
-    """The blocks of one function.  A jump out of it leads nowhere."""
+    """The blocks of one function.  A jump out of it, or into the middle of an instruction, leads nowhere."""
     if not lines:
         return []
     end = lines[-1].slot + lines[-1].insn.slots
     leaders = {lines[0].slot}
+    places = {line.slot for line in lines}
     for line in lines:
         targets = _targets(line.insn, line.slot)
         if targets is not None:
@@ -50,7 +51,7 @@ def blocks(lines: Sequence[Line]) -> list[Block]:
         if behind in leaders or behind == end:
             targets = _targets(line.insn, line.slot)
             following = (behind,) if targets is None else targets
-            inside = [slot for slot in following if lines[0].slot <= slot < end]
+            inside = [slot for slot in following if slot in places]
             found.append(Block(run[0].slot, tuple(run), tuple(dict.fromkeys(inside))))
             run = []
     return found

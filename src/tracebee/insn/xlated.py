@@ -9,7 +9,7 @@ kernel/bpf/syscall.c, jit_subprogs() in kernel/bpf/verifier.c)::
     call __htab_map_lookup_elem#330864     r1 = map[id:82389][0]+8    r2 = subprog[+21]
 
 These texts are those of ``bpftool prog dump xlated``, character by character.  Names that they lack are a note
-beside them.
+beside them.  Where the kernel hides addresses, functions have no names.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ def describe_insn(insn: Insn, slot: int, names: Names) -> tuple[str, str]:
     elif code == LDDW:
         text, note = _immediate(insn, slot, names)
     else:
-        return format_insn(_as_written(insn)), ""
+        return format_insn(_as_written(insn), loaded=True), ""
     return f"({code:02x}) {text}", note
 
 
@@ -123,7 +123,8 @@ def _call(insn: Insn, slot: int, names: Names) -> tuple[str, str]:
     if insn.src == op.BPF_PSEUDO_CALL:
         # Compiled or not, the distance is in `off`; `imm` is the number of the function, or of an interpreter.
         function = names.functions.get(slot + 1 + off, "")
-        symbol = names.subprograms[imm] if 0 <= imm < len(names.subprograms) else ""
+        is_number = 0 <= imm < len(names.subprograms)
+        symbol = names.subprograms[imm] if is_number else names.function(imm)
         if symbol:
             return f"call pc{off:+d}#{symbol}", "" if symbol.endswith(function) else function
         return f"call pc{off:+d}", function

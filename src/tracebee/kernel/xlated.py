@@ -18,6 +18,8 @@ from tracebee.syscalls.bpfids import read_info
 from tracebee.syscalls.raw import empty_buffer
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from tracebee.btf.reader import Btf
     from tracebee.host.kallsyms import KernelSymbols
     from tracebee.kernel.info import MapInfo
@@ -50,7 +52,7 @@ class ProgramCode(Frozen):
     btf_id: int
 
 
-_AREAS = (
+_AREAS: tuple[tuple[str, str, int | str], ...] = (
     # pointer, count, bytes of a record or the field that has them
     ("xlated_prog_insns", "xlated_prog_len", 1),
     ("jited_prog_insns", "jited_prog_len", 1),
@@ -69,12 +71,23 @@ def read_code(fd: int) -> ProgramCode:
 
     Raises SyscallError, and FormatError if the kernel's numbers make no sense.
     """
+    # Where it hides the instructions of a blinded program, the kernel forgets all that was asked for besides.
+    first, *others = _AREAS
+    found, sizes, btf_id = _read_areas(fd, others)
+    instructions, more_sizes, _ = _read_areas(fd, [first])
+    return decode_code(found | instructions, sizes | more_sizes, btf_id)
+
+
+def _read_areas(
+    fd: int, wanted: Sequence[tuple[str, str, int | str]]
+) -> tuple[dict[str, bytes | None], dict[str, int], int]:
+    """What the kernel writes where fields point, None if it does not; the sizes of records; the id of the BTF."""
     layout, size = uapi.BPF_PROG_INFO, uapi.BPF_PROG_INFO_SIZE
     fields = Fields(read_info(fd, layout, size), layout)
     areas = {}
     numbers = {}
     sizes = {}
-    for pointer, count, record in _AREAS:
+    for pointer, count, record in wanted:
         if isinstance(record, str):
             numbers[record] = width = fields[record]
         else:
@@ -88,11 +101,11 @@ def read_code(fd: int) -> ProgramCode:
     data = read_info(fd, layout, size, areas, **numbers)
     fields = Fields(data, layout)
     found: dict[str, bytes | None] = {}
-    for pointer, count, _ in _AREAS:
+    for pointer, count, _ in wanted:
         length = min(fields[count], numbers.get(count, 0)) * sizes[pointer]
         # The kernel takes the pointer away where it does not tell.
         found[pointer] = areas[pointer].raw[:length] if pointer in areas and fields[pointer] else None
-    return decode_code(found, sizes, fields["btf_id"])
+    return found, sizes, fields["btf_id"]
 
 
 def decode_code(found: dict[str, bytes | None], sizes: dict[str, int], btf_id: int) -> ProgramCode:
@@ -142,12 +155,20 @@ def why_withheld(what: str, has_code: bool) -> str:
         if read_sysctl("net.core.bpf_jit_enable") == 0:
             return "it runs in the interpreter: net.core.bpf_jit_enable is 0"
         return "the kernel did not compile it, it runs in the interpreter"
-    hidden = read_sysctl("kernel.kptr_restrict")
-    reason = f"kernel.kptr_restrict is {hidden}, so the kernel hides addresses"
-    if what == "xlated":
-        hardened = read_sysctl("net.core.bpf_jit_harden")
-        reason += f", and with net.core.bpf_jit_harden {hardened} the instructions of blinded programs"
-    return reason
+    if what == "jited":
+        return why_hidden()
+    hardened = read_sysctl("net.core.bpf_jit_harden")
+    return f"{why_hidden()}, and as net.core.bpf_jit_harden is {hardened} the instructions of blinded programs too"
+
+
+def why_hidden() -> str:
+    """Why the kernel does not tell addresses (kallsyms_show_value())."""
+    from tracebee.host.rights import read_sysctl
+
+    value = read_sysctl("kernel.kptr_restrict")
+    if value and value > 1:
+        return f"kernel.kptr_restrict is {value}, so the kernel hides addresses"
+    return "the kernel shows addresses to CAP_SYSLOG alone"
 
 
 class CodeNames:

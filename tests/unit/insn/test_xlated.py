@@ -90,7 +90,9 @@ def test_prototypes_and_sources_stand_where_they_begin() -> None:
         # Where addresses are hidden, so are the distances.
         (Insn(CALL), "(85) call bpf_unspec#0", ""),
         (Insn(CALL, src=1, off=66, imm=3), "(85) call pc+66#bpf_prog_858c5cce6aa2a034_largest", ""),
-        # Not compiled: no symbols.
+        # Not compiled: bpftool has the interpreter's name there.
+        (Insn(CALL, src=1, off=66, imm=290240), "(85) call pc+66#bpf_rcu_read_lock", "largest"),
+        # Addresses are hidden: no symbols either.
         (Insn(CALL, src=1, off=66, imm=123456), "(85) call pc+66", "largest"),
         (Insn(CALL, src=1, off=-3, imm=-1), "(85) call pc-3", ""),
         (Insn(LDDW, 2, op.BPF_PSEUDO_FUNC, 0, 53 | 1 << 32), "(18) r2 = subprog[+53]", "visit"),
@@ -103,6 +105,12 @@ def test_prototypes_and_sources_stand_where_they_begin() -> None:
         (Insn(op.BPF_LDX | PROBE_MEMSX | op.BPF_W, 1, 2, 4), "(81) r1 = *(s32 *)(r2 +4)", ""),
         (Insn(op.BPF_STX | PROBE_ATOMIC | op.BPF_DW, 1, 2, 4), "(db) lock *(u64 *)(r1 +4) += r2", ""),
         (Insn(NOSPEC), "(c2) nospec", ""),
+        # Constants that are blinded go through a register of the kernel's own.
+        (Insn(op.BPF_ALU64 | op.BPF_MOV, 11, imm=286528056), "(b7) r11 = 286528056", ""),
+        (Insn(op.BPF_ALU64 | op.BPF_XOR, 11, imm=285615726), "(a7) r11 ^= 285615726", ""),
+        (Insn(op.BPF_ALU64 | op.BPF_MOV | op.BPF_X, 1, 11), "(bf) r1 = r11", ""),
+        (Insn(op.BPF_JMP | op.BPF_JEQ | op.BPF_X, 1, 11, 5), "(1d) if r1 == r11 goto pc+5", ""),
+        (Insn(op.BPF_ALU64 | op.BPF_MOV, 12), ".insn code=0xb7 dst=12 src=0 off=0 imm=0", ""),
     ],
 )
 def test_what_the_verifier_writes(insn: Insn, text: str, note: str) -> None:

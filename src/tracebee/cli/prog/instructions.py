@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 from tracebee.cli.prog.dump import SourceLines, source_fields, with_note
-from tracebee.insn.codec import SLOT_BYTES, decode
+from tracebee.insn.codec import CALL, SLOT_BYTES, Insn, decode
 from tracebee.insn.xlated import describe, function_starts
+from tracebee.kernel.xlated import why_hidden
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -14,10 +16,16 @@ if TYPE_CHECKING:
     from tracebee.insn.xlated import Line
     from tracebee.kernel.xlated import CodeNames, ProgramCode
 
+SECRET = Insn(CALL)
+"""What stands in the place of a call whose target the kernel hides."""
+
 
 def as_text(code: ProgramCode, names: CodeNames, flags: Collection[str]) -> list[str]:
     """The lines of a program; `flags` are "linum", "opcodes" and "visual".  Raises FormatError."""
     lines = _lines(code, names)
+    if names.symbols.hidden and any(line.insn == SECRET for line in lines):
+        sys.stdout.flush()
+        print(f"note: the kernel hides which functions are called: {why_hidden()}", file=sys.stderr)
     if "visual" in flags:
         from tracebee.insn.graph import graph
 

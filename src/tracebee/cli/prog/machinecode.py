@@ -168,12 +168,12 @@ def _note(operands: str, function: Function, names: CodeNames) -> str:
     """What is at an address among the operands: a symbol of the kernel, or a place in the function."""
     for match in _ADDRESS.finditer(operands):
         address = int(match[0], 16)
-        offset = address - function.address
-        if 0 < offset < len(function.code):
-            return f"to {offset:x}"
         name = names.symbol(address)
         if name:
             return name
+        offset = address - function.address
+        if 0 <= offset < len(function.code):
+            return f"to {offset:x}"
     return ""
 
 
