@@ -69,7 +69,7 @@ def test_a_table_of_programs(capsys: pytest.CaptureFixture[str]) -> None:
     assert re.search(r"^10 .* aa0{14} .* 20,21 .* raw tracepoint sys_enter .* snoop\(100\)$", lines[1])
     assert " 4  500 ns " in lines[3]
     assert lines[3].endswith("/sys/fs/bpf/filter")
-    assert "iterator over bpf_map_elem of map 25" in lines[4]
+    assert "iterator over bpf_map_elem of map 25, in map 23 for tail calls" in lines[4]
     assert "cgroup /web inet_egress" in lines[5]
     assert "kprobe vfs_read" in lines[6]
 

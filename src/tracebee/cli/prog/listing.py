@@ -78,6 +78,7 @@ def places_of_program(info: ProgramInfo, inventory: Inventory) -> list[str]:
         for one in inventory.cgroup_attachments
         if one.prog_id == info.id
     ]
+    places += [f"in map {array} for tail calls" for array in inventory.arrays_of_program(info.id)]
     return list(dict.fromkeys(places))
 
 
