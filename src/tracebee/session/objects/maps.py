@@ -61,14 +61,19 @@ class Map(MutableMapping[Any, Any]):
         owned: bool = False,
         key: ValueCodec | None = None,
         value: ValueCodec | None = None,
+        family: Mapping[str, Map] | None = None,
     ) -> None:
-        """A mapping over `store`, whose types are in `btf`.  One that is `owned` is closed with it."""
+        """A mapping over `store`, whose types are in `btf`.  One that is `owned` is closed with it.
+
+        `family` are the maps of the same object, among which a map of maps that is not in the kernel finds its own.
+        """
         spec = store.spec
         self.store = store
         self.btf = btf
         self.key_codec = key or value_codec(btf, spec.key_type, spec.key_size, hashable=True)
         self.value_codec = value or value_codec(btf, spec.value_type, spec.value_size)
         self._owned = owned
+        self._family: Mapping[str, Map] = family if family is not None else {}
         self._pins: list[str] = []
         # The types of the template, for inner maps of which the kernel knows none.
         self._like: tuple[ValueCodec, ValueCodec] | None = None
@@ -300,9 +305,12 @@ class Map(MutableMapping[Any, Any]):
         """What is written into a map of maps, programs or events: a descriptor; in the engine, its number."""
         if isinstance(self.store, KernelMap):
             return _descriptor(value).to_bytes(4, "little", signed=True)
-        number = getattr(getattr(value, "store", value), "id", value)
-        if not isinstance(number, int):
-            raise UsageError(f"{value!r} cannot be put into map {self.name} of type {self.type}")
+        number = getattr(value.store, "id", None) if isinstance(value, Map) else value
+        if not isinstance(number, int) or isinstance(getattr(value, "store", None), KernelMap):
+            raise UsageError(
+                f"{value!r} cannot be put into map {self.name} of type {self.type}",
+                "that is not in the kernel, and holds maps of its own object",
+            )
         return number.to_bytes(4, "little")
 
     def _value(self, data: bytes) -> Any:
@@ -318,10 +326,9 @@ class Map(MutableMapping[Any, Any]):
                 if (key.size, value.size) == (inner.key_codec.size, inner.value_codec.size):
                     inner.key_codec, inner.value_codec = key, value
             return inner
-        shared: Any = getattr(self.store, "shared", None)
-        for one in shared.by_handle.values():
-            if one.id == number:
-                return Map(one, self.btf)
+        for one in self._family.values():
+            if getattr(one.store, "id", None) == number:
+                return one
         raise TargetError("", f"there is no map with id {number}")
 
     # --- a mapping
@@ -371,6 +378,8 @@ class Map(MutableMapping[Any, Any]):
             if isinstance(self.store, KernelMap):
                 self.store.put(where, data, flags)
                 return
+            if flags and self.type in maprules.OBJECT_ARRAYS:
+                raise SyscallError("update", errno.EINVAL)
             there = flags and self.store.get(where) is not None
             if flags == NOEXIST and there:
                 raise SyscallError("update", errno.EEXIST)

@@ -339,7 +339,7 @@ class Object:
         for name in self._drafts:
             table = side.maps.get(name)
             if table is not None:
-                self._maps[name] = Map(table, self.btf)
+                self._maps[name] = Map(table, self.btf, family=self._maps)
 
     def _loaded(self) -> Side:
         if self._side is None:

@@ -86,7 +86,10 @@ class ObjectBench:
         btf = Btf.from_bytes(spec.btf) if spec.btf else None
         buffers = RingMap | PerfEventArrayMap
         tables = {name: one for name, one in self._machine.maps.items() if not isinstance(one, buffers)}
-        self.maps = {name: Map(one, btf) for name, one in tables.items() if not name.startswith(".")}
+        self.maps: dict[str, Map] = {}
+        for name, one in tables.items():
+            if not name.startswith("."):
+                self.maps[name] = Map(one, btf, family=self.maps)
         self.variables = Variables(self._machine.maps, btf)
         self.programs = tuple(self._machine.programs)
 

@@ -37,10 +37,11 @@ REBUILT: dict[str, tuple[str, ...]] = {
 
 
 class RemoteMap:
-    """A map in the tracer process (tracebee.session.backend.BackendMap)."""
+    """A map in the tracer process (tracebee.session.backend.BackendMap); `id` is the engine's number for it."""
 
-    def __init__(self, spec: MapSpec, cpus: int, ask: Callable[..., Any]) -> None:
+    def __init__(self, spec: MapSpec, cpus: int, ask: Callable[..., Any], number: int = 0) -> None:
         self.spec = spec
+        self.id = number
         per_cpu = "PERCPU" in spec.type
         self.cpus = cpus if per_cpu else 1
         self.slot = (spec.value_size + 7) // 8 * 8 if per_cpu else spec.value_size
@@ -127,9 +128,9 @@ class UserBackend:
         except BaseException:
             self.close()
             raise
-        for one in spec.maps:
+        for number, one in enumerate(spec.maps, 1):
             if one.type != "RINGBUF":
-                self.maps[one.name] = RemoteMap(one, machine.possible_cpus, self._ask)
+                self.maps[one.name] = RemoteMap(one, machine.possible_cpus, self._ask, number)
 
     def _fork(self, machine: UserMachine, requests: int, answers: int, ring_pages: int) -> int:
         """Start the tracer process: a grandchild, so that it is nobody's to wait for."""
