@@ -9,6 +9,7 @@ import platform
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -227,17 +228,24 @@ def test_ids_are_those_of_the_machine() -> None:
 
 
 def test_a_socket_filter_runs_on_request() -> None:
-    with tracebee.Object.from_elf(ROOT / "tests/data/objects/rewritten.bpf.o") as found:
+    with tracebee.Object.from_elf(WATCH) as found:
         for program in found.programs.values():
             program.autoload = program.type == "SOCKET_FILTER"
         found.load("kernel")
-        program = found.loaded_programs[0]
+        program = found.programs["length_of"]
         result = program.test_run(data=bytes(64), repeat=3)
-        assert result.duration >= 0
-        assert 0 <= result.retval < 1 << 32
-        assert "attach it to a socket" in found.unattached[program.name]
+        assert (result.retval, result.data) == (
+            64 - 14,
+            bytes(64),
+        )  # it sees what is behind the Ethernet header
+        assert found.unattached == {"length_of": "attach it to a socket, by its descriptor: .attach(…)"}
         with pytest.raises(UsageError, match="does not say what to attach it to"):
             program.attach()
+        left, right = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+        with left, right, program.attach(str(right.fileno())):
+            left.send(b"four")
+            assert right.recv(10) == b"four"
+        assert found.attach() == []
 
 
 def test_asyncio_with_two_streams(watch: tracebee.Object) -> None:
@@ -332,8 +340,8 @@ def test_load_in_json() -> None:
 def test_what_an_object_prints_is_shown_if_asked_for() -> None:
     words = (str(OPENERS), "--set", "wanted_pid=cpid", "-c", "cat /etc/hostname", "--backend", "kernel")
     assert "HINT: --trace shows it here" in run(*words).stderr
-    done = run(*words, "--trace", "-q", "--set", "greeting=hi-you")
-    assert "hi-you" in done.stdout.splitlines()
+    done = run(*words, "--trace", "-q", "--set", "greeting=hi-tide")
+    assert "hi-tide" in done.stdout.splitlines()
 
 
 @needs_bpffs

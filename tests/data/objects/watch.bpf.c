@@ -104,4 +104,14 @@ int elsewhere(void *context)
     return enter_setlocale(context);
 }
 
+struct packet {
+    u32 length;
+};
+
+SEC("?socket")
+int length_of(struct packet *context)
+{
+    return context->length;
+}
+
 char licence[] SEC("license") = "GPL";
