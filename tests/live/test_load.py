@@ -9,10 +9,13 @@ from __future__ import annotations
 import ctypes
 import errno
 import fcntl
+import json
 import os
 import re
+import shutil
 import socket
 import struct
+import subprocess
 import time
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -21,6 +24,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 
 from tracebee.btf import Btf
+from tracebee.btf.sanitize import MISSING, sanitize
 from tracebee.btf.values import value_codec
 from tracebee.errors import (
     AttachError,
@@ -31,7 +35,7 @@ from tracebee.errors import (
     UsageError,
     VerifierError,
 )
-from tracebee.kernel.features import probe_program_type
+from tracebee.kernel.features import BTF_KINDS, probe_helper, probe_map_type, probe_program_type
 from tracebee.kernel.links.clsact import add_filter, ask, attribute
 from tracebee.object import read_object
 from tracebee.session.kernel import KernelBackend
@@ -806,3 +810,48 @@ def test_a_weak_function_that_is_called_all_the_same(machine: LiveMachine) -> No
         KernelBackend(only(load(machine, "shared"), "calls"), machine, pin_root=root)
     assert "no_such_function" in caught.value.hint
     assert caught.value.errno == errno.EINVAL
+
+
+def test_types_that_are_made_simpler(machine: LiveMachine, kinds: ObjectSpec) -> None:
+    """What is made for older kernels this one takes as well."""
+    for missing in (*((word,) for word in MISSING if word not in ("func", "datasec")), MISSING):
+        os.close(bpf.btf_load(sanitize(kinds.btf, missing)))
+
+
+def test_kinds_of_types_as_kernels_have_them(machine: LiveMachine) -> None:
+    since = {f"btf_{word}": release for word, (release, _, _) in BTF_KINDS.items()}
+    for name, release in since.items():
+        wanted = tuple(int(part) for part in release.split(".")) <= KERNEL
+        assert machine.feature(name) or not wanted, name
+        if KERNEL < (5, 13):
+            assert machine.feature(name) == wanted, name
+
+
+def test_what_bpftool_finds(machine: LiveMachine) -> None:
+    """The same types of programs and maps."""
+    if shutil.which("bpftool") is None:
+        pytest.skip("bpftool is not installed")
+    done = subprocess.run(
+        ["bpftool", "-j", "feature", "probe", "kernel"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    if done.returncode:
+        pytest.skip(f"bpftool cannot probe: {done.stderr[:200]}")
+    told = json.loads(done.stdout)
+    programs = {name[5:-10].upper(): there for name, there in told["program_types"].items()}
+    maps = {name[5:-9].upper(): there for name, there in told["map_types"].items()}
+    # What bpftool 7.1 asks of these two says whether functions can be traced.
+    ours = {name: probe_program_type(name) for name in programs if name not in ("TRACING", "LSM", "EXT")}
+    assert ours == {name: programs[name] for name in ours}
+    assert {name: probe_map_type(name) for name in maps} == maps
+
+
+def test_which_helpers_a_type_may_call() -> None:
+    assert probe_helper("XDP", "redirect_map")
+    assert probe_helper("SK_LOOKUP", "sk_assign")
+    assert probe_helper("CGROUP_SOCK_ADDR", "bind")
+    assert not probe_helper("KPROBE", "redirect_map")
+    assert not probe_helper("SOCKET_FILTER", "skb_store_bytes")

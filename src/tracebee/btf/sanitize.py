@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
 MISSING = ("func", "global_func", "datasec", "datasec_names", "float", "decl_tag", "type_tag", "enum64")
-"""What a kernel may lack, from old to new: Linux 5.0, 5.6, 5.2, 6.13 (names such as "?struct_ops"), 5.13, 5.16, 5.17,
+"""What a kernel may lack, from old to new: Linux 5.0, 5.6, 5.2, 6.9 (names such as "?struct_ops"), 5.13, 5.16, 5.17,
 6.0."""
 
 _BITS = 8

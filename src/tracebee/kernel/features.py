@@ -290,7 +290,7 @@ BTF_KINDS: dict[str, tuple[str, str, Callable[[], bool]]] = {
         lambda: _takes_btf(_VAR, (_X + 2, 15 << 24 | 1, 4, 2, 0, 4), strings=b".data\0"),
     ),
     "datasec_names": (
-        "6.13",
+        "6.9",
         "sections with a question mark",
         lambda: _takes_btf(_VAR, (_X + 2, 15 << 24 | 1, 4, 2, 0, 4), strings=b"?.data\0"),
     ),

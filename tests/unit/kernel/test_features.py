@@ -13,11 +13,10 @@ from tracebee.host import rights
 from tracebee.insn import Builder
 from tracebee.kernel import features, programs
 from tracebee.kernel.features import FEATURES, Feature, Features
-from tracebee.kernel.links import MODULES, Context, Link, attach
+from tracebee.kernel.links import Context, Link, attach
 from tracebee.kernel.maps import KernelMap
 from tracebee.kernel.programs import Program, load_program, save_log
 from tracebee.kernel.symbols import Found, KernelNames
-from tracebee.spec import objects
 from tracebee.spec.objects import MapSpec, ProbeSpec, ProgramSpec, RawTracepoint
 from tracebee.syscalls import bpf
 
@@ -307,20 +306,6 @@ def test_sizes_of_values(kind: str, value: int, slot: int, whole: int) -> None:
 
 
 # ---------------------------------------------------------------------- links
-
-
-TO_BE_FOUND = {"FunctionUprobe", "KprobePattern", "SystemCall", "UsdtProbe"}
-"""What ELF objects say of a place: a name, to be found on a machine before there is anything to attach to."""
-
-
-def test_every_place_has_a_module() -> None:
-    """But for what is run on request, and what is only a name so far."""
-    places = {
-        name
-        for name, kind in vars(objects).items()
-        if isinstance(kind, type) and issubclass(kind, objects.Attach) and kind is not objects.Attach
-    }
-    assert set(MODULES) == places - {"RunOnce"} - TO_BE_FOUND
 
 
 def test_a_link_closes_its_descriptors_once() -> None:
