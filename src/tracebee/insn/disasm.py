@@ -88,8 +88,8 @@ ATOMIC_NAMES = {
 NOSPEC = op.BPF_ST | 0xC0
 PERCPU_OFF = -1
 GOTO_OR_NOP = 1
-R11 = 11
-"""The kernel's own register (BPF_REG_AX), which blinded constants go through."""
+R12 = 12
+"""The last of the kernel's own registers: blinded constants go through r11, from Linux 7.2 on through r12."""
 
 GOTOX = op.BPF_JMP | op.BPF_JA | op.BPF_X
 CALLX = op.BPF_JMP | op.BPF_CALL | op.BPF_X
@@ -142,7 +142,7 @@ def format_insn(
 ) -> str:
     """One instruction as text; see disassemble().  Its `slot` is where distances to `labels` count from.
 
-    In a program that is `loaded` there may be a register r11.
+    In a program that is `loaded` there may be registers r11 and r12.
     """
     text = _describe(insn, slot, _Names(labels, kfuncs, map_ids, loaded))
     if text is None:
@@ -211,8 +211,8 @@ def _describe(insn: Insn, slot: int, names: _Names) -> str | None:
     except NotAnInstruction:
         return _outside_the_rules(insn)
     checked = insn
-    if names.loaded and R11 in (insn.dst, insn.src):
-        checked = insn._replace(dst=insn.dst % R11, src=insn.src % R11)
+    if names.loaded and op.R10 < max(insn.dst, insn.src) <= R12:
+        checked = insn._replace(dst=min(insn.dst, op.R10), src=min(insn.src, op.R10))
     if field_fault(checked, used) is not None:
         return None
     kind = insn.code & 7

@@ -110,7 +110,8 @@ def test_prototypes_and_sources_stand_where_they_begin() -> None:
         (Insn(op.BPF_ALU64 | op.BPF_XOR, 11, imm=285615726), "(a7) r11 ^= 285615726", ""),
         (Insn(op.BPF_ALU64 | op.BPF_MOV | op.BPF_X, 1, 11), "(bf) r1 = r11", ""),
         (Insn(op.BPF_JMP | op.BPF_JEQ | op.BPF_X, 1, 11, 5), "(1d) if r1 == r11 goto pc+5", ""),
-        (Insn(op.BPF_ALU64 | op.BPF_MOV, 12), ".insn code=0xb7 dst=12 src=0 off=0 imm=0", ""),
+        (Insn(op.BPF_ALU | op.BPF_MOV, 12, imm=-1), "(b4) w12 = -1", ""),
+        (Insn(op.BPF_ALU64 | op.BPF_MOV, 13), ".insn code=0xb7 dst=13 src=0 off=0 imm=0", ""),
     ],
 )
 def test_what_the_verifier_writes(insn: Insn, text: str, note: str) -> None:
