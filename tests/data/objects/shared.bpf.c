@@ -61,6 +61,11 @@ extern const void vfs_read __attribute__((section(".ksyms")));
 
 u64 found = 0, address = 0, jumped = 0;
 
+/* Kinds of types that came after Linux 5.10. */
+double real = 0;
+u64 tagged __attribute__((btf_decl_tag("of a variable"))) = 0;
+int __attribute__((btf_type_tag("of a type"))) *pointed = 0;
+
 SEC("raw_tp/sys_enter") int after(void *context)
 {
     jumped = 1;

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import struct
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 
 from tracebee.btf.reader import Btf
 from tracebee.btf.writer import BtfBuilder
-from tracebee.errors import NotSupportedError, UsageError
+from tracebee.errors import NotSupportedError, UsageError, VerifierError
 from tracebee.host.usdt import parse_arguments
 from tracebee.insn import Insn
 from tracebee.insn import opcodes as op
@@ -17,10 +18,13 @@ from tracebee.insn.codec import CALL, LDDW, KernelSymbol, Kfunc, MapFd, MapValue
 from tracebee.kernel import reuse
 from tracebee.kernel.links.clsact import attribute
 from tracebee.kernel.links.usdt import CONST, REG, REG_DEREF, SIB, fill_spec
-from tracebee.kernel.programs import POISON_CALL, Binding
+from tracebee.kernel.programs import POISON_CALL, Binding, load_program
 from tracebee.kernel.symbols import Found, KernelNames
-from tracebee.spec.objects import MapSpec
+from tracebee.spec.objects import MapSpec, ProgramSpec
 from tracebee.syscalls import _uapi as uapi
+from tracebee.syscalls import bpf
+
+EXIT = op.BPF_JMP | op.BPF_EXIT
 
 
 def kernel() -> Btf:
@@ -264,3 +268,70 @@ def test_arguments_that_programs_cannot_be_told(text: str) -> None:
 def test_attributes_are_padded() -> None:
     assert attribute(1, b"bpf\0") == struct.pack("=HH4s", 8, 1, b"bpf")
     assert attribute(2, b"clsact\0") == struct.pack("=HH8s", 11, 2, b"clsact")
+
+
+# --------------------------------------------------------------------- loading
+
+
+class Loader:
+    """bpf.prog_load of a kernel that refuses what `refuses` says, with an errno and a log."""
+
+    def __init__(self, refuses: Any) -> None:
+        self.refuses = refuses
+        self.calls: list[dict[str, Any]] = []
+
+    def load(self, kind: str, code: bytes, **options: Any) -> tuple[int, str]:
+        self.calls.append({"kind": kind, **options})
+        answer = self.refuses(self.calls[-1])
+        if answer is not None:
+            raise bpf.LoadRefused(*answer)
+        return 5, ""
+
+
+def program(kind: str, **fields: Any) -> ProgramSpec:
+    return ProgramSpec("f", kind, (Insn(EXIT),), **fields)
+
+
+def test_flags_and_what_a_program_is_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    kernel = Loader(lambda call: None)
+    monkeypatch.setattr(bpf, "prog_load", kernel.load)
+    load_program(program("XDP", frags=True), {}, 0, Names())
+    load_program(program("TRACING", attach_to="vfs_read", sleepable=True), {}, 0, Names())
+    assert [call["flags"] for call in kernel.calls] == [1 << 5, 1 << 4]
+    assert "attach_btf_id" not in kernel.calls[0]
+    assert kernel.calls[1]["attach_btf_id"] == Names().get("vfs_read").type_id
+    load_program(program("TRACING", attach_to="bpf_module_function"), {}, 0, Names())
+    assert kernel.calls[2]["attach_btf_fd"] == 90
+
+
+def test_an_old_kernel_that_does_not_want_the_attach_type(monkeypatch: pytest.MonkeyPatch) -> None:
+    kernel = Loader(lambda call: (errno.EINVAL, "") if call["expected_attach_type"] else None)
+    monkeypatch.setattr(bpf, "prog_load", kernel.load)
+    made = load_program(program("SK_MSG", expected_attach_type="SK_MSG_VERDICT"), {}, 0, Names())
+    assert (made.fd, len(kernel.calls)) == (5, 3)
+
+
+def test_a_needed_attach_type_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    kernel = Loader(lambda call: (errno.EINVAL, "") if call.get("expected_attach_type") else None)
+    monkeypatch.setattr(bpf, "prog_load", kernel.load)
+    monkeypatch.setattr("tracebee.kernel.features.probe_program_type", lambda name: True)
+    with pytest.raises(VerifierError) as caught:
+        load_program(program("SK_LOOKUP", expected_attach_type="SK_LOOKUP"), {}, 0, Names())
+    assert "attach type SK_LOOKUP" in caught.value.hint
+
+
+def test_a_type_of_programs_that_a_kernel_has_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bpf, "prog_load", Loader(lambda call: (errno.EINVAL, "")).load)
+    with pytest.raises(VerifierError) as caught:
+        load_program(program("NETFILTER", expected_attach_type="NETFILTER"), {}, 0, Names())
+    assert caught.value.hint == "this kernel has no programs of type NETFILTER"
+
+
+def test_a_call_of_what_is_missing_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
+    log = f"call unknown#{POISON_CALL}\ninvalid func unknown#{POISON_CALL}\n"
+    monkeypatch.setattr(bpf, "prog_load", Loader(lambda call: (errno.EINVAL, log)).load)
+    spec = ProgramSpec("f", "XDP", (call("bpf_new", weak=True), Insn(EXIT)))
+    with pytest.raises(VerifierError) as caught:
+        load_program(spec, {}, 0, Names())
+    assert caught.value.log == log
+    assert "bpf_ksym_exists(bpf_new)" in caught.value.hint
