@@ -148,7 +148,7 @@ def _variables(found: Description) -> dict[str, dict[str, str]]:
             "": row.declaration,
             "type": row.declaration,
             "bytes": str(row.size),
-            "value": row.data[:64].hex(" ") if any(row.data) else "zeros",
+            "value": "zeros" if row.data == b"" else "" if row.data is None else row.data.hex(" "),
         }
         for row in found.globals
     }

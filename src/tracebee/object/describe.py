@@ -6,7 +6,7 @@ Nothing is refused here but what is no object at all.  What an object asks of a 
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -36,6 +36,17 @@ if TYPE_CHECKING:
 
 MAX_ROWS = 100_000
 """Rows of one kind; a few bytes of types can ask for more."""
+
+
+MAX_SLOTS = 1 << 19
+"""Instructions that are put together to be looked at, of all programs and functions with those that they call."""
+
+
+MAX_TEXT = 1 << 22
+"""Characters of declarations and bytes of variables together: symbols may share bytes, and types be repeated."""
+
+LARGEST_VALUE = 1 << 14
+"""Bytes of a variable that are shown; of a larger one only the size is told."""
 
 
 class Kernel(NamedTuple):
@@ -114,7 +125,11 @@ class MapRow(NamedTuple):
 
 
 class GlobalRow(NamedTuple):
-    """A variable; `data` is its initial value, `type_id` its type or 0, `declaration` both in C."""
+    """A variable.
+
+    `data` is its initial value, empty for zeros and None where that is too much to be shown; `type_id` is its type
+    or 0, and `declaration` says both in C.
+    """
 
     name: str
     section: str
@@ -123,7 +138,7 @@ class GlobalRow(NamedTuple):
     declaration: str
     type_id: int
     linkage: str
-    data: bytes
+    data: bytes | None
 
 
 class ExternRow(NamedTuple):
@@ -207,6 +222,8 @@ class Look:
             self.problems,
         )
         self.struct_ops = read_struct_ops(self.elf, self.btf, self.problems)
+        self.linker.budget = MAX_SLOTS
+        self.room = MAX_TEXT
         self._linked: dict[Function, Linked | None] = {}
 
     def linked(self, function: Function) -> Linked | None:
@@ -221,12 +238,21 @@ class Look:
             self._linked[function] = made
         return self._linked[function]
 
+    @cached_property
+    def _by_section(self) -> dict[str, list[Function]]:
+        """The functions of each section by name, in order."""
+        found: dict[str, list[Function]] = {}
+        for _, function in sorted(self.linker.functions.items()):
+            found.setdefault(self.elf.sections[function.section].name, []).append(function)
+        for functions in found.values():
+            functions.sort(key=lambda function: function.start)
+        return found
+
     def function_at(self, section: str, slot: int) -> str:
         """The name of the function that has a slot of a section, empty if none has."""
-        for function in self.linker.functions.values():
-            if function.start <= slot < function.end and self.elf.sections[function.section].name == section:
-                return function.name
-        return ""
+        functions = self._by_section.get(section, [])
+        index = bisect_right(functions, slot, key=lambda function: function.start) - 1
+        return functions[index].name if index >= 0 and slot < functions[index].end else ""
 
     def describe(self) -> Description:
         """Everything, and what was wrong on the way."""
@@ -356,8 +382,10 @@ class Look:
         """The line records of a function, by slots of its section."""
         if self.file.ext is None:
             return []
+        # The linker has put them in order.
         records = self.file.ext.line_info.get(self.elf.sections[function.section].name, [])
-        return [record for record in records if function.start <= record.insn_offset < function.end]
+        first = bisect_left(records, function.start, key=lambda record: record.insn_offset)
+        return records[first : bisect_left(records, function.end, key=lambda record: record.insn_offset)]
 
     def _maps(self) -> list[MapRow]:
         rows = []
@@ -387,10 +415,12 @@ class Look:
         if self.btf is None or not type_id:
             return ""
         try:
-            return declaration(self.btf, type_id, name)
+            text = declaration(self.btf, type_id, name) if self.room > 0 else f"type {type_id}"
         except FormatError as error:
             self.problems.take(error)
             return f"type {type_id}"
+        self.room -= len(text)
+        return text
 
     def _globals(self) -> list[GlobalRow]:
         rows: list[GlobalRow] = []
@@ -403,6 +433,10 @@ class Look:
                 if symbol.type == STT_SECTION or not symbol.name or len(rows) >= MAX_ROWS:
                     continue
                 type_id = types.get((section.name, symbol.name), 0)
+                data = None if section.data else b""
+                if section.data and symbol.size <= min(LARGEST_VALUE, self.room):
+                    data = section.data[symbol.value : symbol.value + symbol.size]
+                    self.room -= len(data)
                 linkage = {STB_LOCAL: "static", STB_WEAK: "weak"}.get(symbol.binding, "global")
                 rows.append(
                     GlobalRow(
@@ -413,7 +447,7 @@ class Look:
                         self._declared(type_id, symbol.name) or symbol.name,
                         type_id,
                         linkage,
-                        section.data[symbol.value : symbol.value + symbol.size],
+                        data,
                     )
                 )
         return rows
@@ -497,10 +531,11 @@ class Look:
             if linked is None:
                 continue
             gone = {
-                slot - part.start + base: register
+                slot - part.start + base: gone_from[slot]
                 for part, base in linked.parts
-                for slot, register in self.linker.code[part.section].gone.items()
-                if part.start <= slot < part.end
+                if (gone_from := self.linker.code[part.section].gone)
+                for slot in range(part.start, part.end)
+                if slot in gone_from
             }
             absent = {row.name for row in self.answers if row.found is False}
             insns = [
@@ -567,12 +602,11 @@ class Look:
                     'add: char license[] SEC("license") = "GPL";',
                 )
             )
+        known = {extern.name for extern in self.externs}
         undefined = [
             symbol.name
             for symbol in self.elf.symbols[1:]
-            if symbol.section == SHN_UNDEF
-            and symbol.name
-            and symbol.name not in {extern.name for extern in self.externs}
+            if symbol.section == SHN_UNDEF and symbol.name and symbol.name not in known
         ]
         if undefined:
             names = ", ".join(map(shown, undefined[:5])) + (", …" if len(undefined) > 5 else "")

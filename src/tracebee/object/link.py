@@ -147,7 +147,9 @@ class Linker:
             self._bind(section, self.code[section.number])
         self.callers: dict[int, list[int]] = {}
         self.callbacks: dict[str, str] | None = None
+        self.named: dict[str, Function] = {}
         self.slots = 0
+        self.budget = MAX_SLOTS
 
     # --- relocation
 
@@ -341,8 +343,8 @@ class Linker:
 
     def _spend(self, slots: int) -> None:
         self.slots += slots
-        if self.slots > MAX_SLOTS:
-            raise FormatError(f"the programs and what they call have more than {MAX_SLOTS} instructions")
+        if self.slots > self.budget:
+            raise FormatError(f"the programs and what they call have more than {self.budget} instructions")
 
     def _calls_in(self, function: Function) -> list[int]:
         """The slots of a function that refer to functions."""
@@ -415,9 +417,7 @@ def _index(insns: list[Insn]) -> list[int]:
 
 def functions_of(elf: Elf, section: Section) -> list[Function]:
     """The functions in a section of code, in order; they do not overlap.  Raises FormatError."""
-    inside = [
-        symbol for symbol in elf.symbols if symbol.section == section.number and symbol.type != STT_SECTION
-    ]
+    inside = [symbol for symbol in elf.symbols_in(section.number) if symbol.type != STT_SECTION]
     symbols = [symbol for symbol in inside if symbol.type == STT_FUNC]
     if not symbols:
         # Assembler and old compilers do not say that a symbol is a function; labels are local.

@@ -138,6 +138,7 @@ class _Link:
                 if section.flags & SHF_ALLOC and section.type in (SHT_PROGBITS, SHT_NOBITS):
                     self.place(index, section)
         self.globals = self.meanings()
+        self.taken: set[tuple[str, int]] = set()  # what is in sections of the kernel's, by section and type
         self.symbols: list[NewSymbol] = []
         self.numbers: dict[tuple[int, int], int] = {}
         self.list_symbols()
@@ -340,15 +341,18 @@ class _Link:
             rows = sections.setdefault(section.name, [])
             own = file.elf.by_name.get(section.name)
             place = self.places.get((index, own.number)) if own is not None else None
+            only = _only_symbols(file.elf, own) if own is not None else {}
             for one in section.variables:
                 found = btf.type(one.type_id)
                 meant = self.globals.get(found.name)
                 is_static = isinstance(found, Var) and found.linkage == VAR_STATIC
                 if is_static and own is not None and place is not None:
-                    offset = _static_offset(file.elf, own, found.name, one.offset)
+                    # The compiler has written it, and a symbol says so if it is the only one.
+                    offset = only.get(found.name, one.offset)
                     rows.append((ids[one.type_id], place[1] + offset, one.size))
                 elif meant is not None and meant.symbol.section == SHN_UNDEF:
-                    if ids[one.type_id] not in [row[0] for row in rows]:
+                    if (section.name, ids[one.type_id]) not in self.taken:
+                        self.taken.add((section.name, ids[one.type_id]))
                         rows.append((ids[one.type_id], 0, one.size))
                 elif meant is not None and meant.file == index and place is not None:
                     rows.append((ids[one.type_id], place[1] + meant.symbol.value, one.size))
@@ -406,7 +410,9 @@ class _Link:
         return write_elf(sections, self.symbols, relocations, self.byteorder)
 
 
-def _static_offset(elf: Elf, section: Section, name: str, written: int) -> int:
-    """Where a static variable is: the compiler has written it, and a symbol says so if it is the only one."""
-    symbols = [symbol for symbol in elf.symbols_in(section.number) if symbol.name == name]
-    return symbols[0].value if len(symbols) == 1 else written
+def _only_symbols(elf: Elf, section: Section) -> dict[str, int]:
+    """The places of what is called so alone in its section."""
+    found: dict[str, list[int]] = {}
+    for symbol in elf.symbols_in(section.number):
+        found.setdefault(symbol.name, []).append(symbol.value)
+    return {name: places[0] for name, places in found.items() if len(places) == 1}

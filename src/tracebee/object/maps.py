@@ -259,8 +259,12 @@ def _legacy(elf: Elf, section: Section) -> Iterator[Defined]:
         data = section.data[symbol.value : symbol.value + stride]
         rows.append((symbol, list(struct.unpack(f"{mark}{stride // 4}I", data))))
     made = [_legacy_spec(symbol.name, words) for symbol, words in rows]
+    by_id: dict[int, MapSpec] = {}
+    for spec, (_, words) in zip(made, rows, strict=True):
+        if stride == 36 and spec.type not in OUTER:
+            by_id.setdefault(words[5], spec)
     for index, (_, words) in enumerate(rows):
-        inner = _legacy_inner(made, rows, words) if made[index].type in OUTER else None
+        inner = _legacy_inner(made, by_id, words) if made[index].type in OUTER else None
         if inner is not None:
             made[index] = _changed(made[index], inner=_changed(inner, name=f"{made[index].name}.inner"))
     return iter(
@@ -279,16 +283,10 @@ def _legacy_spec(name: str, words: list[int]) -> MapSpec:
     return MapSpec(name, TYPES[kind], key_size, value_size, entries, flags, pinned=pinned)
 
 
-def _legacy_inner(
-    made: list[MapSpec], rows: list[tuple[Symbol, list[int]]], words: list[int]
-) -> MapSpec | None:
+def _legacy_inner(made: list[MapSpec], by_id: dict[int, MapSpec], words: list[int]) -> MapSpec | None:
     if len(words) == 7:
         return made[words[5]] if words[5] < len(made) and made[words[5]].type not in OUTER else None
-    if len(words) == 9 and words[7]:
-        for spec, (_, other) in zip(made, rows, strict=True):
-            if other[5] == words[7] and spec.type not in OUTER:
-                return spec
-    return None
+    return by_id.get(words[7]) if len(words) == 9 and words[7] else None
 
 
 def _changed(spec: MapSpec, **changes: Any) -> MapSpec:

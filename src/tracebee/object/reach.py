@@ -63,8 +63,8 @@ def reachable(insns: Sequence[Insn], gone: Mapping[int, int] = _NOTHING) -> set[
     for insn in insns:
         at[slot] = insn
         slot += insn.slots
-    known: dict[int, Registers] = {0: _UNKNOWN}
-    waiting = [0]
+    known: dict[int, Registers] = {0: _UNKNOWN} if at else {}
+    waiting = list(known)
     while waiting:
         slot = waiting.pop()
         insn = at[slot]

@@ -6,13 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 from tracebee.btf.values import untyped, value_codec
 from tracebee.errors import FormatError, UsageError
+from tracebee.object.describe import LARGEST_VALUE
 
 if TYPE_CHECKING:
     from tracebee.btf.reader import Btf
     from tracebee.object.describe import GlobalRow
 
-LARGEST_VALUE = 1 << 14
-"""Bytes of a variable that are made into values; of a larger one only the size is told."""
+
+LARGEST_ZEROS = 1 << 10
+"""Bytes of a variable that starts as zeros, and is shown part by part."""
 
 
 def plain(value: Any) -> Any:
@@ -27,9 +29,9 @@ def plain(value: Any) -> Any:
 
 
 def initial_value(row: GlobalRow, btf: Btf | None, byteorder: str) -> tuple[Any, str]:
-    """What a variable starts as, by its type: for JSON, and in C.  (None, "") where that is too long to tell."""
-    if row.size > LARGEST_VALUE:
-        return None, ""
+    """What a variable starts as, by its type: for JSON, and in C.  None for JSON where that is too long."""
+    if row.data is None or row.size > (LARGEST_VALUE if row.data else LARGEST_ZEROS):
+        return None, "" if row.data is None else "0"
     data = row.data.ljust(row.size, b"\0")
     try:
         if row.type_id:

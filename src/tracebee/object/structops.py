@@ -14,13 +14,15 @@ from tracebee.btf.format import declaration
 from tracebee.btf.types import Composite, Datasec, Var
 from tracebee.btf.values import value_codec
 from tracebee.errors import FormatError, UsageError
-from tracebee.object.elf import SHN_UNDEF, shown
+from tracebee.object.elf import SHN_UNDEF, STT_FUNC, STT_NOTYPE, shown
 from tracebee.object.purposes import STRUCT_OPS
 
 if TYPE_CHECKING:
     from tracebee.btf.reader import Btf
     from tracebee.object.elf import Elf, Relocation, Section, Symbol
     from tracebee.object.problems import Problems
+
+    Functions = dict[tuple[int, int], str]
 
 LARGEST = 1 << 16
 
@@ -40,9 +42,18 @@ class StructOps(NamedTuple):
     members: list[tuple[str, str, str]]
 
 
+MAX_MEMBERS = 20_000
+
+
 def read_struct_ops(elf: Elf, btf: Btf | None, problems: Problems) -> list[StructOps]:
     """All of an object.  What makes no sense goes to `problems`, as a FormatError."""
     found: list[StructOps] = []
+    functions = {
+        (symbol.section, symbol.value): symbol.name
+        for symbol in elf.symbols
+        if symbol.type in (STT_NOTYPE, STT_FUNC) and symbol.name
+    }
+    members = 0
     for section in elf.sections:
         if section.name not in STRUCT_OPS or not section.size:
             continue
@@ -61,13 +72,17 @@ def read_struct_ops(elf: Elf, btf: Btf | None, problems: Problems) -> list[Struc
                 symbol = symbols.get(var.name)
                 if not isinstance(var, Var) or symbol is None:
                     raise FormatError(f"structure {shown(var.name)} has no symbol in {shown(section.name)}")
-                found.append(_read(elf, btf, section, var, symbol))
+                size = len(getattr(btf.type(btf.resolve(var.type_id)), "members", ()))
+                members += size
+                if members > MAX_MEMBERS:
+                    raise FormatError(f"the structures in {shown(section.name)} have too many members")
+                found.append(_read(elf, btf, section, var, symbol, functions))
             except FormatError as error:
                 problems.take(error)
     return found
 
 
-def _read(elf: Elf, btf: Btf, section: Section, var: Var, symbol: Symbol) -> StructOps:
+def _read(elf: Elf, btf: Btf, section: Section, var: Var, symbol: Symbol, functions: Functions) -> StructOps:
     composite = btf.type(btf.resolve(var.type_id))
     if not isinstance(composite, Composite) or not composite.name:
         raise FormatError(f"{shown(var.name)} in {shown(section.name)} is no structure with a name")
@@ -77,7 +92,7 @@ def _read(elf: Elf, btf: Btf, section: Section, var: Var, symbol: Symbol) -> Str
     members = []
     for member in composite.members:
         offset = symbol.value + member.bit_offset // 8
-        text = _value(elf, btf, section.data, offset, member.type_id, member.bitfield_size, rows)
+        text = _value(elf, btf, section.data, offset, member.type_id, member.bitfield_size, rows, functions)
         if text:
             declared = declaration(btf, member.type_id, member.name)
             members.append((member.name, " ".join(declared.split()), text))
@@ -92,7 +107,14 @@ def _read(elf: Elf, btf: Btf, section: Section, var: Var, symbol: Symbol) -> Str
 
 
 def _value(
-    elf: Elf, btf: Btf, data: bytes, offset: int, type_id: int, bits: int, rows: list[Relocation]
+    elf: Elf,
+    btf: Btf,
+    data: bytes,
+    offset: int,
+    type_id: int,
+    bits: int,
+    rows: list[Relocation],
+    functions: Functions,
 ) -> str:
     """What a member is set to, empty for zeros."""
     at = bisect_left(rows, offset, key=lambda row: row.offset)
@@ -101,7 +123,7 @@ def _value(
         if symbol.section == SHN_UNDEF:
             return f"{symbol.name}, which is not in this object"
         addend = int.from_bytes(data[offset : offset + 8], elf.byteorder)
-        return _function_at(elf, symbol, symbol.value + addend) or symbol.name
+        return functions.get((symbol.section, symbol.value + addend), symbol.name)
     size = btf.size_of(type_id)
     value = data[offset : offset + size]
     if len(value) < size or not any(value):
@@ -113,11 +135,3 @@ def _value(
         return codec.text(codec.decode(value))
     except (FormatError, UsageError):
         return f"hex {value.hex(' ')}"
-
-
-def _function_at(elf: Elf, symbol: Symbol, value: int) -> str:
-    """The function that a section's own symbol and an offset mean."""
-    for one in elf.symbols_in(symbol.section):
-        if one.name and one.number != symbol.number and one.value == value and one.type in (0, 2):
-            return one.name
-    return ""

@@ -90,7 +90,9 @@ def test_variables_have_their_first_values() -> None:
     more = next(row for row in big.describe().globals if row.name == "more")
     assert initial_value(more, big.btf, "big") == (9, "9")
     assert initial_value(more._replace(type_id=0), None, "big")[0] == 9
-    assert initial_value(more._replace(size=1 << 40), None, "big") == (None, "")
+    assert initial_value(more._replace(data=None), None, "big") == (None, "")
+    assert initial_value(more._replace(data=b"", size=1 << 40), None, "big") == (None, "0")
+    assert initial_value(more._replace(data=b"", type_id=0), None, "big") == (0, "0")
 
 
 def test_both_byte_orders_are_alike() -> None:

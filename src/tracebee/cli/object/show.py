@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 QUIET_ROLES = ("names", "symbols", "tools", "unused", "debug", "relocations", "types", "records", "none")
 """Sections that are left out where nobody asked for all of them."""
 
+MAX_DEFINITIONS = 1 << 24
+"""Characters of types in C; a kernel's own types have 3 million."""
+
 PARTS = ("disasm", "relocations", "sections", "types")
 
 
@@ -290,7 +293,7 @@ def variables(look: Look, found: Description, width: int | None) -> list[str]:
 
     rows = []
     for row in found.globals:
-        text = initial_value(row, look.btf, found.byteorder)[1] if row.data else "0"
+        text = "0" if row.data == b"" else initial_value(row, look.btf, found.byteorder)[1]
         shown = f"{' '.join(row.declaration.split())}"
         rows.append((row.section, str(row.offset), str(row.size), row.linkage, shown, cut(text, 200)))
     columns = (
@@ -376,12 +379,18 @@ def type_lines(look: Look) -> list[str]:
 
     if look.btf is None:
         return []
-    lines = []
+    lines: list[str] = []
+    room = MAX_DEFINITIONS
     for type_id, _ in look.btf.names_of_kind((Composite, Enumeration, Typedef)):
+        if room < 0:
+            return [*lines, "", "and more"]
         try:
-            lines += ["", *definition(look.btf, type_id).split("\n")]
+            text = definition(look.btf, type_id)
         except FormatError as error:
             look.problems.take(error)
+            continue
+        room -= len(text)
+        lines += ["", *text.split("\n")]
     return lines
 
 
