@@ -21,6 +21,7 @@ import pytest
 
 import tracebee
 from tracebee.errors import AttachError, SyscallError, TargetError, UsageError, VerifierError
+from tracebee.host.kconfig import kernel_version
 from tracebee.session.machine import LiveMachine
 from tracebee.syscalls import bpf
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 SNOOP = ROOT / "examples/opensnoop/opensnoop.bpf.o"
 WATCH = ROOT / "tests/data/objects/watch.bpf.o"
+STATIC = ROOT / "tests/data/objects/static.bpf.o"
 OPENERS = ROOT / "tests/data/objects/openers.bpf.o"
 BPFFS = Path("/sys/fs/bpf")
 
@@ -157,6 +159,21 @@ def test_variables_live(watch: tracebee.Object) -> None:
             found.variables["wanted"] = 1
     assert "/etc/hostname" in [event.path for event in opened]
     assert {event.cookie for event in called} == {7}
+
+
+@pytest.mark.usefixtures("watch")
+def test_the_kernels_configuration_and_a_static_probe() -> None:
+    library = str(STATIC.with_name("probed.so"))
+    with tracebee.Object.from_elf(STATIC) as found:
+        words = [sys.executable, "-c", f"import ctypes; ctypes.CDLL({library!r}).work(-5)"]
+        found.load("kernel", command=words)
+        found.variables["target"] = found.pid
+        found.programs["probed"].attach(f"{library}:tracebee:work")
+        found.attach()
+        assert found.wait(30)
+        values = dict(found.variables)
+    assert (values["hits"], values["argument"], values["has_cookie"]) == (1, -5, True)
+    assert values["version"] == kernel_version()
 
 
 def test_a_constant_can_only_be_set_before() -> None:

@@ -16,11 +16,13 @@ import pytest
 
 import tracebee
 from tracebee.errors import AttachError, NotSupportedError, TargetError, UsageError
+from tracebee.host.kconfig import kernel_version
 from tracebee.spec.objects import Tracepoint
 
 ROOT = Path(__file__).parents[2]
 SNOOP = ROOT / "examples/opensnoop/opensnoop.bpf.o"
 WATCH = ROOT / "tests/data/objects/watch.bpf.o"
+STATIC = ROOT / "tests/data/objects/static.bpf.o"
 OPENERS = ROOT / "tests/data/objects/openers.bpf.o"
 KEPT = ("PATH", "HOME", "LANG", "USER")
 WITHOUT = ("setpriv", "--bounding-set=-all", "--inh-caps=-all")
@@ -109,6 +111,22 @@ def test_a_link_is_detached_alone() -> None:
         assert (other.id, other.info) == (0, None)
         with pytest.raises(UsageError, match="cannot be pinned"):
             other.pin("/sys/fs/bpf/nothing")
+
+
+@needs_x86
+def test_static_probes_and_configuration() -> None:
+    """Where the arguments of a static probe are, as libbpf tells it, and what the kernel's configuration says."""
+    library = str(STATIC.with_name("probed.so"))
+    with tracebee.Object.from_elf(STATIC) as found:
+        words = [sys.executable, "-c", f"import ctypes; ctypes.CDLL({library!r}).work(-5)"]
+        found.load("user", command=words)
+        found.variables["target"] = found.pid
+        found.programs["probed"].attach(f"{library}:tracebee:work")
+        found.attach()
+        assert found.wait(30)
+        values = dict(found.variables)
+    assert (values["hits"], values["argument"], values["has_cookie"]) == (1, -5, True)
+    assert values["version"] == kernel_version()
 
 
 def test_maps_of_an_object_are_typed() -> None:

@@ -39,7 +39,7 @@ def attach(program: Program, probe: ProbeSpec, context: Context) -> Link:
     cookies = [probe.cookie] * len(place.sites)
     has_cookies = context.features.has("get_attach_cookie")
     if SPECS in context.maps:
-        cookies = [_describe(probe, arguments, context) for _, _, arguments in place.sites]
+        cookies = [describe(probe, arguments, context) for _, _, arguments in place.sites]
         if not has_cookies:
             _tell_addresses(probe, place, cookies, context)
     made: list[Link] = []
@@ -56,7 +56,7 @@ def attach(program: Program, probe: ProbeSpec, context: Context) -> Link:
     return Link([fd for link in made for fd in link.fds], links=[fd for link in made for fd in link.links])
 
 
-def _describe(probe: ProbeSpec, arguments: str, context: Context) -> int:
+def describe(probe: ProbeSpec, arguments: str, context: Context) -> int:
     """Put an entry about arguments into the map, unless there is the same; its number."""
     from tracebee.btf.values import value_codec
     from tracebee.host.usdt import parse_arguments

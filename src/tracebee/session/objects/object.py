@@ -206,7 +206,9 @@ class Object:
     def _wants_kconfig(self) -> bool:
         from tracebee.btf.types import Datasec
 
-        return self.btf is not None and self.btf.find(KCONFIG, Datasec) is not None
+        # Not those of `btf`, out of which what only linkers know has been taken for the kernel.
+        types = self.file.btf
+        return types is not None and types.find(KCONFIG, Datasec) is not None
 
     @staticmethod
     def _configuration(machine: LiveMachine) -> dict[str, str]:

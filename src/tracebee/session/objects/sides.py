@@ -15,6 +15,7 @@ from tracebee.spec.objects import (
     Tracepoint,
     Uprobe,
     UprobeMulti,
+    UsdtSites,
 )
 
 if TYPE_CHECKING:
@@ -234,10 +235,12 @@ class UserSide:
 
     def __init__(self, spec: ObjectSpec, machine: UserMachine, *, pid: int) -> None:
         """Raises EngineFault, NotSupportedError, UsageError."""
+        from tracebee.btf.reader import Btf
         from tracebee.session.user.objects import ObjectBackend
 
         self.machine = machine
         self.backend: ObjectBackend = ObjectBackend(spec, machine, pid=pid)
+        self._types = Btf.from_bytes(spec.btf) if spec.btf else None
         self._sees = False
 
     @property
@@ -254,8 +257,13 @@ class UserSide:
             raise AttachError(name, f"the user backend (ptrace) sees only {SEEN_TRACEPOINTS}", WHERE)
         keys = []
         found = find_place(place, self.machine, name)
+        if isinstance(found, UsdtSites):
+            singles = self._static_probes(found, ProbeSpec(name, spec.name, found, cookie))
+            cookie = 0
+        else:
+            singles = single_places(found, name)
         try:
-            for one, number in single_places(found, name):
+            for one, number in singles:
                 keys.append(self.backend.place(spec.name, one, cookie or number))
         except BaseException:
             for key in keys:
@@ -263,6 +271,31 @@ class UserSide:
             raise
         self._sees = True
         return UserLink(self.backend, keys)
+
+    def _static_probes(self, place: UsdtSites, probe: ProbeSpec) -> list[tuple[Attach, int]]:
+        """The places of a static probe, with the cookie that tells a program where the arguments are."""
+        from tracebee.kernel.links import Context
+        from tracebee.kernel.links.usdt import SPECS, describe
+
+        machine = self.machine
+        if SPECS not in self.maps:
+            cookies = [probe.cookie] * len(place.sites)
+        else:
+            maps: Any = self.maps
+            context = Context(
+                machine.features,
+                (),
+                machine.tracefs_fd,
+                maps=maps,
+                types=lambda: self._types,
+                machine=machine.arch.name,
+                registers=machine.arch.registers,
+            )
+            cookies = [describe(probe, arguments, context) for _, _, arguments in place.sites]
+        return [
+            (Uprobe(place.path, offset, False, semaphore), number)
+            for (offset, semaphore, _), number in zip(place.sites, cookies, strict=True)
+        ]
 
     @staticmethod
     def _check(spec: ProgramSpec, place: Attach, name: str) -> None:
