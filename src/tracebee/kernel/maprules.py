@@ -250,9 +250,15 @@ RULES: tuple[Rule, ...] = (
         None,
         "this kernel does not take type {type} with keys of {key_size} and values of {value_size} bytes, "
         "{max_entries} entries and flags {flags:#x}",
-        "the kind of map or one of its flags may be newer than the kernel",
+        "the kind of map or one of its flags may be newer than the kernel: tracebee --info",
     ),
-    Rule(errno.EPERM, (CREATE,), None, "maps may not be made by everybody here", f"try {CAPABLE}"),
+    Rule(
+        errno.EPERM,
+        (CREATE,),
+        None,
+        "maps may not be made by everybody here, or there is no room under RLIMIT_MEMLOCK",
+        f"try {CAPABLE}; before Linux 5.11, ulimit -l unlimited",
+    ),
     Rule(
         errno.E2BIG,
         (CREATE,),

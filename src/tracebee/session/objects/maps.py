@@ -153,13 +153,13 @@ class Map(MutableMapping[Any, Any]):
         try:
             from tracebee.host.identity import read_cpus
 
-            store = create_map(
-                spec,
-                cpus=len(read_cpus("possible")),
-                btf_fd=btf_fd,
-                numa_node=numa_node,
-                inner_fd=inner_fd,
-            )
+            cpus = len(read_cpus("possible"))
+            try:
+                store = create_map(spec, cpus=cpus, btf_fd=btf_fd, numa_node=numa_node, inner_fd=inner_fd)
+            except MapError as error:
+                if error.errno != errno.EPERM or not _raise_memlock():
+                    raise
+                store = create_map(spec, cpus=cpus, btf_fd=btf_fd, numa_node=numa_node, inner_fd=inner_fd)
         finally:
             if btf_fd:
                 os.close(btf_fd)
@@ -698,6 +698,14 @@ class _Types:
             return bpf.btf_load(self._data)
         except SyscallError:
             return 0
+
+
+def _raise_memlock() -> bool:
+    """Lift the limit on locked memory, which old kernels count maps against."""
+    from tracebee.kernel.features import Features
+    from tracebee.kernel.memlock import raise_memlock
+
+    return raise_memlock(Features())
 
 
 def flags_of(names: Sequence[str]) -> int:
