@@ -12,6 +12,9 @@ linkmany    many objects to one
 elfwriter   that one as a file
 
 describe    an object as values to be shown, whatever is wrong with it
+purposes, structops, relocations, disassembly, rows: parts of that
+reach       which instructions can be reached, as far as constants tell
+compare     what differs between two objects
 """
 
 from tracebee.object.linkmany import link_objects, read_objects

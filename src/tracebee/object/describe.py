@@ -106,7 +106,10 @@ class ProgramRow(NamedTuple):
 
 
 class MapRow(NamedTuple):
-    """A map; `key` and `value` are C declarations, empty where there is no type."""
+    """A map; `key` and `value` are C declarations, empty where there is no type.
+
+    `type` is empty, and the sizes are 0, of a map whose definition cannot be read.
+    """
 
     name: str
     section: str
@@ -391,6 +394,17 @@ class Look:
         rows = []
         for one in (*self.file.maps, *self.file.data):
             rows.append(self._map(one.spec, self.elf.sections[one.section].name))
+        known = {row.name for row in rows}
+        section = self.elf.by_name.get(".maps")
+        for symbol in self.elf.symbols_in(section.number) if section is not None else ():
+            if (
+                symbol.name
+                and symbol.type != STT_SECTION
+                and symbol.name not in known
+                and len(rows) < MAX_ROWS
+            ):
+                # That there is a map can be told, and no more.
+                rows.append(MapRow(symbol.name, ".maps", "", "", 0, "", 0, 0, [], 0, False, False, None, []))
         return rows
 
     def _map(self, spec: MapSpec, section: str) -> MapRow:

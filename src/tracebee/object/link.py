@@ -218,6 +218,8 @@ class Linker:
             code.calls[slot] = (symbol.section, offset // SLOT_BYTES)
             return insn._replace(src=op.BPF_PSEUDO_FUNC, imm=0)
         name = self.elf.sections[symbol.section].name if symbol.section < len(self.elf.sections) else ""
+        if name == ".maps":
+            raise FormatError(f"{where}: what map {shown(symbol.name)} is like is not known")
         if name == ARENA:
             raise FormatError(f"{where}: {shown(symbol.name)} is in an arena, which cannot be loaded yet")
         if name == JUMP_TABLES:
@@ -229,7 +231,7 @@ class Linker:
     def _extern_load(self, where: str, insn: Insn, name: str) -> Insn:
         extern = self.externs.get(name)
         if extern is None:
-            raise _not_here(where, shown(name))
+            raise self._not_here(where, shown(name))
         if extern.kind == "config":
             return insn._replace(src=op.BPF_PSEUDO_MAP_VALUE, imm=0, ref=MapValue(".kconfig", extern.offset))
         src = 0 if extern.kind == "address" else op.BPF_PSEUDO_BTF_ID
@@ -241,7 +243,7 @@ class Linker:
         if symbol.section == SHN_UNDEF:
             extern = self.externs.get(symbol.name)
             if extern is None or extern.kind != "function":
-                raise _not_here(where, f"the function {shown(symbol.name)}")
+                raise self._not_here(where, f"the function {shown(symbol.name)}")
             return insn._replace(
                 src=op.BPF_PSEUDO_KFUNC_CALL, off=0, imm=0, ref=Kfunc(symbol.name, extern.is_weak)
             )
@@ -251,6 +253,13 @@ class Linker:
         goal = symbol.value // SLOT_BYTES + insn.imm + 1 + row.addend // SLOT_BYTES
         code.calls[slot] = (symbol.section, goal)
         return insn._replace(src=op.BPF_PSEUDO_CALL, imm=0)
+
+    def _not_here(self, where: str, what: str) -> FormatError:
+        error = FormatError(f"{where}: {what} is not defined in this object")
+        error.hint = "where another object has it, link them: tracebee object link -o OUT.o A.o B.o"
+        if self.btf is None:
+            error.hint = "compile with -g: only types tell what is taken from the kernel"
+        return error
 
     def _is_code(self, number: int) -> bool:
         return 0 < number < len(self.elf.sections) and self.elf.sections[number].is_code
@@ -393,12 +402,6 @@ def _exception_callbacks(btf: Btf | None) -> dict[str, str]:
             if isinstance(about, Func):
                 found[about.name] = name
     return found
-
-
-def _not_here(where: str, what: str) -> FormatError:
-    error = FormatError(f"{where}: {what} is not defined in this object")
-    error.hint = "where another object has it, link them: tracebee object link -o OUT.o A.o B.o"
-    return error
 
 
 def _within(records: list[Record], function: Function) -> list[Record]:

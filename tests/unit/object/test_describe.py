@@ -273,3 +273,14 @@ def test_what_is_not_here_is_reached_or_not() -> None:
     assert [(row.subject, row.reached) for row in rows if row.here is None] == [
         ("struct task___gone.gone", False)
     ]
+
+
+def test_maps_without_types_are_named() -> None:
+    data = with_header(read("openers"), section(read("openers"), ".BTF").number, type=8)
+    found = describe(data)
+    rows = sorted((row.name, row.type) for row in found.maps if row.section == ".maps")
+    assert rows == [("events", ""), ("opens", ""), ("results", "")]
+    problems = dict(found.problems)
+    assert problems["the section .maps has no types"] == "compile with -g"
+    assert any("what map 'opens' is like is not known" in what for what in problems)
+    assert {row.name for row in found.programs} == {"enter_openat", "exit_openat"}

@@ -274,7 +274,7 @@ def map_cells(row: MapRow, name: str) -> tuple[str, ...]:
     more += [f"[{index}] = {name}" for index, name in row.entries]
     return (
         name,
-        row.type,
+        row.type or "unknown",
         sized(row.key, row.key_size),
         sized(row.value, row.value_size),
         str(row.max_entries),
