@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import shutil
+import signal
 import struct
 import subprocess
 import sys
@@ -18,6 +19,7 @@ import pytest
 from tracebee.errors import MapError, TargetError, TracebeeError, UsageError
 from tracebee.host.identity import read_cpus
 from tracebee.kernel.maps import KernelMap
+from tracebee.kernel.perfbuffer import PerfBuffer
 from tracebee.session.objects.maps import Map
 from tracebee.spec.objects import MapSpec
 from tracebee.syscalls import bpf
@@ -704,6 +706,50 @@ def test_event_pipe_of_a_perf_event_array(pipes: Any, command: str) -> None:
     assert lines[0].startswith("== @")
     assert "CPU: " in lines[0]
     assert bytes.fromhex("".join(lines[1].split()))[8:14] == b"tbpipe"
+
+
+def test_records_that_do_not_fit_are_counted(pipes: Any, command: str) -> None:
+    """The kernel tells of losses with the next record that fits."""
+    before = pipes.variables["sent"]
+    taken: list[tuple[int, bytes]] = []
+    with PerfBuffer(pipes.maps["samples"].fd, read_cpus("online"), 1) as buffer:
+        for _ in range(10):
+            subprocess.run([command], check=True, timeout=20)
+        assert buffer.drain(lambda cpu, data: taken.append((cpu, data))) == len(taken)
+        for cpu in read_cpus("online"):
+            run_on(cpu, command)
+        buffer.drain(lambda cpu, data: taken.append((cpu, data)))
+        assert buffer.lost > 0
+        assert len(taken) + buffer.lost == pipes.variables["sent"] - before
+        numbers = [struct.unpack_from("<II", data)[1] for _, data in taken]
+        assert numbers == sorted(numbers)
+        assert {cpu for cpu, _ in taken} == set(read_cpus("online"))
+
+
+def run_on(cpu: int, command: str) -> None:
+    """Run a command on a processor, from its first instruction on."""
+    here = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {cpu})
+    try:
+        subprocess.run([command], check=True, timeout=20)
+    finally:
+        os.sched_setaffinity(0, here)
+
+
+def test_event_pipe_goes_on_until_it_is_interrupted(pipes: Any, command: str) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-m", "tracebee", "map", "-j", "event_pipe", "id", str(pipes.maps["samples"].id)],
+        stdout=subprocess.PIPE,
+        cwd=ROOT,
+    ) as reader:
+        assert reader.stdout is not None
+        begin = reader.stdout.read(1)  # it is attached when it has begun
+        subprocess.run([command], check=True, timeout=20)
+        begin += os.read(reader.stdout.fileno(), 1 << 16)
+        reader.send_signal(signal.SIGINT)
+        rest = reader.stdout.read()
+        assert reader.wait(timeout=20) == 0
+    assert len(json.loads(begin + rest)) > 5
 
 
 def test_event_pipe_of_a_ring_buffer(pipes: Any, command: str) -> None:
