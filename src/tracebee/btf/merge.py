@@ -135,11 +135,15 @@ class Merged:
             if chosen[number] == number and not isinstance(self._types[number], Datasec)
         ]
         ids = {0: 0} | {number: index for index, number in enumerate(kept, 1)}
+
+        def new(old: int) -> int:
+            if chosen[old] not in ids:
+                raise FormatError("BTF: a type is made of a section of variables")
+            return ids[chosen[old]]
+
         for number in kept:
             # Not by add(), which might find one like it.
-            self.builder.define(
-                self.builder.reserve(), _renumbered(self._types[number], lambda old: ids[chosen[old]])
-            )
+            self.builder.define(self.builder.reserve(), _renumbered(self._types[number], new))
         return ids | {
             number: 0 for number, found in enumerate(self._types) if isinstance(found, Datasec) and number
         }
