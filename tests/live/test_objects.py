@@ -423,3 +423,14 @@ def test_the_example(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert re.search(rf"^\d+ +cat +-1 +2 {missing}$", done.stdout, re.M)
+
+
+def test_an_iterator_is_read() -> None:
+    if not os.access("/sys/kernel/btf/vmlinux", os.R_OK):
+        pytest.skip("this kernel has no BTF")
+    path = ROOT / "tests/data/objects/tasks.bpf.o"
+    with tracebee.Object.from_elf(path).load("kernel") as found:
+        (link,) = found.attach()
+        assert [link.read(), link.read()] == [b"there are tasks\n"] * 2
+    done = run(str(path), "-q", "--backend", "kernel")
+    assert (done.returncode, done.stdout) == (0, "there are tasks\n")
