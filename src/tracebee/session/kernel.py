@@ -121,6 +121,7 @@ class KernelBackend(GlobalState):
         tried = {probe.program for probe in self.spec.probes if probe.optional}
         tried -= {probe.program for probe in self.spec.probes if not probe.optional}
         tried &= {program.name for program in self.spec.programs if program.attach_to}
+        self._names.expect({program.attach_to for program in self.spec.programs if program.attach_to})
         for program in self.spec.programs:
             made = self.programs.get(program.name)
             if made is not None and made.spec == program:
