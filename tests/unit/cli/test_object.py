@@ -119,7 +119,7 @@ def test_no_object(tmp_path: Path, capfd: pytest.CaptureFixture[str], data: byte
 
 def test_no_file(capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["object", "show", "/nowhere.o"]) == 1
-    assert "/nowhere.o: No such file" in capfd.readouterr().err
+    assert "'/nowhere.o': No such file" in capfd.readouterr().err
 
 
 # ---------------------------------------------------------------------- check, link, diff

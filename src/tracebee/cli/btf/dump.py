@@ -6,18 +6,17 @@ import os
 from typing import TYPE_CHECKING, NamedTuple
 
 from tracebee.cli.selection import no_more, print_json, print_lines, split_options, split_selector
-from tracebee.errors import FormatError, TargetError, UsageError
+from tracebee.errors import TargetError, UsageError
+from tracebee.session.objects.btffile import KERNEL_BTF, types_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from tracebee.btf.reader import Btf
 
-KERNEL_BTF = "/sys/kernel/btf"
 PARTS = ("key", "value", "kv", "all")
 FORMATS = ("raw", "c")
 
-_MAX_SECTION = 1 << 28
 _PIECES = 4096
 
 
@@ -33,7 +32,7 @@ def run_dump(words: Sequence[str]) -> int:
     words = ["base" if word in ("-B", "--base-btf") else word for word in words]
     options = split_options(words)
     rest, settings = _settings(options.words)
-    base = _read_file(settings["base"], None) if "base" in settings else None
+    base = types_of(settings["base"]) if "base" in settings else None
     source = read_source(rest, base)
     if "type" in settings:
         if settings.get("format", "c") != "c" or options.wants_json:
@@ -113,15 +112,15 @@ def read_source(words: Sequence[str], base: Btf | None = None) -> Source:
     Raises TracebeeError.
     """
     if not words:
-        return Source(_read_file(os.path.join(KERNEL_BTF, "vmlinux"), None))
+        return Source(types_of(os.path.join(KERNEL_BTF, "vmlinux")))
     if words[0] == "file":
         if len(words) != 2:
             raise UsageError("file wants one path behind it")
-        return Source(_read_file(words[1], base))
+        return Source(types_of(words[1], base))
     if words[0] in ("prog", "map"):
         return _of_object(words[0], words[1:])
     if len(words) == 1 and "/" in words[0]:
-        return Source(_read_file(words[0], base))
+        return Source(types_of(words[0], base))
     from tracebee.kernel.ids import find_one
     from tracebee.kernel.info import btf_by_id
 
@@ -158,45 +157,6 @@ def _of_object(kind: str, words: Sequence[str]) -> Source:
         return Source(btf)
     roots = {"key": (key,), "value": (value,), "kv": (key, value)}[part]
     return Source(btf, tuple(dict.fromkeys(one for one in roots if one)))
-
-
-def _read_file(path: str, base: Btf | None) -> Btf:
-    """The BTF in a file that holds nothing else, or in the section .BTF of an ELF file."""
-    from tracebee.btf.reader import Btf
-
-    try:
-        with open(path, "rb") as file:
-            is_elf = file.read(4) == b"\x7fELF"
-            if not is_elf:
-                file.seek(0)
-                data = file.read()
-    except OSError as error:
-        raise TargetError(path, error.strerror or "cannot be read") from None
-    if is_elf:
-        data = _section(path)
-    if base is None and _is_module(path):
-        base = Btf.from_file(os.path.join(KERNEL_BTF, "vmlinux"))
-    try:
-        return Btf.from_bytes(data, base)
-    except FormatError as error:
-        hint = "" if base else f"the BTF of a module needs `base {KERNEL_BTF}/vmlinux`, or that of its kernel"
-        raise TargetError(path, str(error), hint) from None
-
-
-def _is_module(path: str) -> bool:
-    """Whether this is the BTF of a module of the running kernel."""
-    folder, name = os.path.split(os.path.realpath(path))
-    return folder == KERNEL_BTF and name != "vmlinux"
-
-
-def _section(path: str) -> bytes:
-    from tracebee.host.elf import ElfFile
-
-    with ElfFile.open(path) as elf:
-        section = elf.find_section(".BTF")
-        if section is None:
-            raise TargetError(path, "has no section .BTF", "clang writes it with `-g -target bpf`")
-        return elf.section_data(section, _MAX_SECTION)
 
 
 def _one_type(btf: Btf, name: str) -> str:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from tracebee.cli.object.target import kernel_of, read_file
+from tracebee.cli.object.target import kernel_of
 from tracebee.cli.selection import print_lines, terminal_width
 from tracebee.errors import EngineFault, NotSupportedError, UsageError
 from tracebee.render.tables import Column, block, table
+from tracebee.session.objects.btffile import read_file
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from tracebee.cli.object.target import read_file
 from tracebee.errors import UsageError
+from tracebee.session.objects.btffile import read_file
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

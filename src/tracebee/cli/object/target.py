@@ -5,30 +5,14 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from tracebee.errors import FormatError, SyscallError, UsageError
+from tracebee.errors import FormatError, SyscallError
+from tracebee.session.objects.btffile import KERNEL_BTF, types_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from tracebee.btf.reader import Btf
     from tracebee.object.describe import Kernel
-
-FOLDER = "/sys/kernel/btf"
-
-
-def read_file(path: str) -> bytes:
-    """A file, or standard input as ``-``.  Raises UsageError where there is none, and where it is no file."""
-    from tracebee.session.objects.btffile import read_stream
-
-    try:
-        if path == "-":
-            import sys
-
-            return read_stream(sys.stdin.buffer)
-        with open(path, "rb") as file:
-            return read_stream(file)
-    except OSError as error:
-        raise UsageError(f"{path}: {error.strerror}") from None
 
 
 def kernel_of(btf: str) -> Kernel:
@@ -46,49 +30,13 @@ def kernel_of(btf: str) -> Kernel:
     return _running()
 
 
-def types_of(path: str) -> Btf:
-    """The types in a file: BTF and nothing else, or an ELF file with a section .BTF, for any machine.
-
-    Raises UsageError, FormatError.
-    """
-    from tracebee.btf.reader import Btf
-
-    data = read_file(path)
-    try:
-        if data[:4] == b"\x7fELF":
-            data = section_of(data, ".BTF")
-        return Btf.from_bytes(data)
-    except FormatError as error:
-        error.add_note(f"in {path}")
-        raise
-
-
-def section_of(data: bytes, name: str) -> bytes:
-    """A section of an ELF file.  Raises FormatError."""
-    from io import BytesIO
-
-    from elftools.common.exceptions import ELFError
-    from elftools.elf.elffile import ELFFile
-
-    try:
-        section = ELFFile(BytesIO(data)).get_section_by_name(name)
-        found = section.data() if section is not None and section["sh_size"] <= len(data) else None
-    except (ELFError, ValueError, KeyError, IndexError, TypeError, AttributeError, OverflowError) as error:
-        raise FormatError(f"ELF: the file makes no sense: {error}") from None
-    if found is None:
-        missing = FormatError(f"ELF: there is no section {name}")
-        missing.hint = "pahole -J adds the types to a kernel or an object with debug information"
-        raise missing
-    return bytes(found)
-
-
 def _running() -> Kernel:
     from tracebee.btf.reader import Btf
     from tracebee.host.kconfig import kernel_version, read_kconfig
     from tracebee.object.describe import Kernel
 
     try:
-        found = Btf.from_file(f"{FOLDER}/vmlinux")
+        found = Btf.from_file(f"{KERNEL_BTF}/vmlinux")
     except SyscallError:
         found = None
     kconfig = read_kconfig()
@@ -120,11 +68,13 @@ class _Modules:
             from tracebee.btf.reader import Btf
 
             self._read = {}
-            names = sorted(os.listdir(FOLDER)) if self.btf is not None and os.path.isdir(FOLDER) else []
+            names = (
+                sorted(os.listdir(KERNEL_BTF)) if self.btf is not None and os.path.isdir(KERNEL_BTF) else []
+            )
             for name in names:
                 if name != "vmlinux":
                     try:
-                        self._read[name] = Btf.from_file(f"{FOLDER}/{name}", self.btf)
+                        self._read[name] = Btf.from_file(f"{KERNEL_BTF}/{name}", self.btf)
                     except (SyscallError, FormatError):
                         continue  # unloaded meanwhile
         return self._read
