@@ -23,7 +23,9 @@ HELP = """\
 tracebee load: load an object that clang has made, attach its programs, print what they send
 
 USAGE:
-    tracebee load FILE.o [OPTIONS]
+    tracebee load FILE.o [FILE.o …] [OPTIONS]
+
+    Several files are linked to one object first.
 
 OPTIONS:
     --set NAME=VALUE     set a constant, or another variable, before it is loaded; cpid is the process of -c
@@ -65,7 +67,7 @@ class Wish:
     """The command line, taken apart."""
 
     def __init__(self) -> None:
-        self.path = ""
+        self.paths: list[str] = []
         self.settings: list[tuple[str, str]] = []
         self.events: list[tuple[str, str]] = []
         self.attach: list[tuple[str, str]] = []
@@ -94,14 +96,9 @@ def parse(words: Sequence[str]) -> Wish:
     wish = Wish()
     for name, value in options:
         _take(wish, ALIASES.get(name, name), value)
-    if len(rest) != 1:
-        raise UsageError(
-            f"one object at a time, not {len(rest)}: {' '.join(rest)}"
-            if rest
-            else "which object is to be loaded?",
-            "tracebee load FILE.o",
-        )
-    wish.path = rest[0]
+    if not rest:
+        raise UsageError("which object is to be loaded?", "tracebee load FILE.o")
+    wish.paths = rest
     return wish
 
 
@@ -177,7 +174,7 @@ def run(words: Sequence[str]) -> int:
     from tracebee.session.objects.object import Object
     from tracebee.syscalls.process import set_name
 
-    with Object.from_elf(wish.path, btf=wish.btf or None) as found:
+    with Object.from_elf(*wish.paths, btf=wish.btf or None) as found:
         prepare(found, wish)
         set_name("tracebee")
         return Loading(found, wish).run()
@@ -187,7 +184,7 @@ def prepare(found: Object, wish: Wish) -> None:
     """Do to an object what is asked for before it is loaded.  Raises UsageError."""
     from tracebee.cli.trace import check_targets
 
-    check_targets(wish)  # type: ignore[arg-type]  # it has the same `command` and `pid`
+    check_targets(wish.command, wish.pid)
     for name in [*wish.programs, *(name for name, _ in wish.attach)]:
         if name not in found.programs:
             raise UsageError(_missing("program", name, found.programs), f"it has {', '.join(found.programs)}")
@@ -467,7 +464,7 @@ class Loading:
         if wish.json:
             self._print(json.dumps({"type": "loaded", "data": as_json(found, self.links, self.pinned)}))
         else:
-            self._print("\n".join(as_text(found, self.links, self.pinned, wish.path)))
+            self._print("\n".join(as_text(found, self.links, self.pinned, " + ".join(wish.paths))))
         if not wish.trace and found.backend == "kernel":
             names = printing_programs(found)
             if names and not wish.json:

@@ -136,6 +136,11 @@ class LiveMachine:
         except OSError:
             return []
 
+    def modules_btf(self) -> list[Btf]:
+        """The types of all modules that have some."""
+        found = (self.module_btf(name) for name in self.btf_modules())
+        return [btf for btf in found if btf is not None]
+
     def kernel_type_id(self, name: str, module: str = "") -> int:
         """The BTF id of what a program is for or refers to: a function, a variable, a raw tracepoint."""
         from tracebee.btf.types import Func, Typedef, Var

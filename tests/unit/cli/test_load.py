@@ -26,7 +26,7 @@ def test_a_command_line() -> None:
             *("--backend", "user", "--pin", "/sys/fs/bpf/x", "--dry-run", "--trace"),
         ]
     )
-    assert (wish.path, wish.command, wish.backend, wish.pin) == ("x.o", "ls -l", "user", "/sys/fs/bpf/x")
+    assert (wish.paths, wish.command, wish.backend, wish.pin) == (["x.o"], "ls -l", "user", "/sys/fs/bpf/x")
     assert wish.settings == [("a", "1"), ("b", "{1, 2}")]
     assert wish.events == [("ring", "struct event"), ("raw", "")]
     assert wish.attach == [("count", "eth0")]
@@ -61,7 +61,7 @@ def test_durations_that_are_none(text: str) -> None:
         ([SNOOP, "--evens", "x"], "did you mean 'events'?"),
         ([SNOOP, "-c", "/no/such/command"], "/no/such/command: no such file"),
         ([SNOOP, "-f", "xml"], "Valid formats: 'text', 'json'"),
-        ([SNOOP, "other.o"], "one object at a time"),
+        ([SNOOP, "other.o"], "failed to open file 'other.o'"),
         ([], "which object is to be loaded?"),
         (["/nothing.o"], "failed to open file '/nothing.o': No such file or directory"),
         ([str(ROOT / "README.md")], "no ELF file"),

@@ -20,6 +20,7 @@ from tracebee.spec.objects import ObjectSpec
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from tracebee.btf.core import Targets
     from tracebee.btf.reader import Btf
     from tracebee.session.child import Child
     from tracebee.session.machine import LiveMachine
@@ -118,13 +119,13 @@ class Object:
     def from_elf(
         cls,
         file: str | os.PathLike[str] | bytes,
-        *,
+        *more: str | os.PathLike[str] | bytes,
         constants: Mapping[str, Any] | None = None,
         btf: str | os.PathLike[str] | Btf | None = None,
         kconfig: Mapping[str, str] | None = None,
         name: str = "",
     ) -> Object:
-        """Read an object: a path, or the bytes of a file.
+        """Read an object: a path, or the bytes of a file; of several, which are linked to one.
 
         `constants` are values for its ``const volatile`` variables.  `btf` are types for CO-RE to find its answers
         in, as values or in a file, instead of the running kernel's.  `kconfig` is the kernel's configuration
@@ -133,13 +134,12 @@ class Object:
 
         Raises FormatError for what is no object, UsageError for a constant that is not there or does not fit.
         """
-        if isinstance(file, bytes):
-            data, path = file, name
-        else:
-            from tracebee.session.objects.btffile import read_file
+        path, data = _read(file, name)
+        if more:
+            from tracebee.object import link_objects
 
-            path = os.fspath(file)
-            data = read_file(path)
+            others = [_read(one, f"file {number}") for number, one in enumerate(more, 2)]
+            data = link_objects([(path, data), *others])
         found = cls(ObjectFile(data, path), name=name, btf=_custom_types(btf), kconfig=kconfig)
         for constant, value in (constants or {}).items():
             found.variables.set_constant(constant, value)
@@ -196,11 +196,16 @@ class Object:
         spec = file.spec(self._core_target(machine), kconfig=kconfig, version=version)
         return spec.replaced(maps=tuple(self._settled(one) for one in spec.maps), name=self.name)
 
-    def _core_target(self, machine: LiveMachine) -> Btf | None:
+    def _core_target(self, machine: LiveMachine) -> Btf | Targets | None:
         """The types that CO-RE is answered by; reading the kernel's takes time, and not all objects ask."""
         if self._target is not None:
             return self._target
-        return machine.btf() if self.file.ext is not None and self.file.ext.core_relos else None
+        if self.file.ext is None or not self.file.ext.core_relos:
+            return None
+        from tracebee.btf.core import Targets
+
+        btf = machine.btf()
+        return None if btf is None else Targets(btf, machine.modules_btf)
 
     @property
     def _wants_kconfig(self) -> bool:
@@ -646,6 +651,16 @@ class Object:
         self._maps.clear()
         self.variables.side = None
         self._released = False
+
+
+def _read(file: str | os.PathLike[str] | bytes, name: str) -> tuple[str, bytes]:
+    """A name for messages, and the bytes."""
+    if isinstance(file, bytes):
+        return name, file
+    from tracebee.session.objects.btffile import read_file
+
+    path = os.fspath(file)
+    return path, read_file(path)
 
 
 def _custom_types(btf: str | os.PathLike[str] | Btf | None) -> Btf | None:
