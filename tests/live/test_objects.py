@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import tracebee
-from tracebee.errors import AttachError, SyscallError, TargetError, UsageError, VerifierError
+from tracebee.errors import AttachError, FormatError, SyscallError, TargetError, UsageError, VerifierError
 from tracebee.host.kconfig import kernel_version
 from tracebee.session.machine import LiveMachine
 from tracebee.syscalls import bpf
@@ -434,3 +434,16 @@ def test_an_iterator_is_read() -> None:
         assert [link.read(), link.read()] == [b"there are tasks\n"] * 2
     done = run(str(path), "-q", "--backend", "kernel")
     assert (done.returncode, done.stdout) == (0, "there are tasks\n")
+
+
+def test_several_files_are_one_object() -> None:
+    """The first calls a function of the second, and reads a map that both have."""
+    folder = ROOT / "tests/data/objects"
+    with tracebee.Object.from_elf(folder / "first.bpf.o", folder / "second.bpf.o") as both:
+        both.load("kernel")
+        both.programs["stays_here"].test_run(data=bytes(64))
+        assert both.maps["counts"][1] == 7
+        # 2 * 5 + 20 + (5 + 3 + 100) + 2 + 10 + 7; see first.bpf.c
+        assert both.programs["calls_the_other"].test_run(data=bytes(64)).retval == 157
+    with tracebee.Object.from_elf(folder / "first.bpf.o") as alone, pytest.raises(FormatError, match="twice"):
+        alone.load("kernel")
