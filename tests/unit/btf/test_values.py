@@ -316,7 +316,12 @@ def test_bitfields(types: Types, order: ByteOrder) -> None:
         word = 5 << 29 | (-3 & 31) << 24 | 0xABCDE << 4 | 2 << 2 | 1 << 1
         assert data == struct.pack(">II", word, 77)
     assert codec.plain(value) == {
-        "low": "0x5", "signed": "0x1d", "across": "0xabcde", "color": "0x2", "on": "0x1", "plain": 77
+        "low": "0x5",
+        "signed": "0x1d",
+        "across": "0xabcde",
+        "color": "0x2",
+        "on": "0x1",
+        "plain": 77,
     }
     assert codec.parse(json.dumps(codec.plain(value))) == value
     for name, wrong in (("low", 8), ("signed", 16), ("signed", -17), ("on", 2), ("low", "x")):
