@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 CHECKOUT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(CHECKOUT / "src"))
 
-from benchmarks import engine, events, guest, incost, startup, user, wildcard  # noqa: E402 - behind the path that they need
+from benchmarks import engine, events, guest, incost, objects, startup, user, wildcard  # noqa: E402 - behind the path that they need
 from benchmarks.figures import markdown_table, plain_table  # noqa: E402
 from benchmarks.harness import Bench, BenchmarkError, Tool  # noqa: E402
 from benchmarks.peer import describe, find_peer, kernel, version  # noqa: E402
@@ -31,6 +31,7 @@ MEASUREMENTS: dict[str, tuple[str, Callable[[Bench], Report]]] = {
     "incost": ("Cost in the kernel", incost.measure),
     "user": ("The user backend, against strace", user.measure),
     "engine": ("The engine in user space, against uBPF's JIT", engine.measure),
+    "objects": ("Loading objects, against bpftool", objects.measure),
     "functions": ("Cost in the kernel, of kernel functions", incost.measure_functions),
     "boot": ("Other kernels", guest.measure_boot),
     "guest": (f"In a guest with Linux {guest.KERNEL}", guest.measure_inside),

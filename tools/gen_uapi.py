@@ -22,7 +22,12 @@ ENUMS = {
     "bpf_prog_type": "BPF_PROG_TYPE_",
     "bpf_attach_type": "BPF_",
     "bpf_link_type": "BPF_LINK_TYPE_",
+    "bpf_perf_event_type": "BPF_PERF_EVENT_",
+    "bpf_task_fd_type": "BPF_FD_TYPE_",
+    "bpf_cgroup_iter_order": "BPF_CGROUP_ITER_",
 }
+# Enumerations without a name, found by an enumerator: what they become, and the prefix.
+NAMELESS = {"BPF_F_NO_PREALLOC": ("MAP_FLAGS", "BPF_F_", "flags of BPF_MAP_CREATE")}
 # Anonymous members of union bpf_attr are told apart by a member that only they have.
 ATTRS = {
     "MAP_CREATE": "map_type",
@@ -52,6 +57,11 @@ def enum_values(btf: Btf, name: str, prefix: str) -> dict[str, int]:
     """The enumerators without their prefix; ends of lists (MAX_…, __MAX_…) are left out."""
     type_id = btf.find(name, kinds.Enumeration)
     assert type_id is not None, name
+    return values_of(btf, type_id, prefix)
+
+
+def values_of(btf: Btf, type_id: int, prefix: str) -> dict[str, int]:
+    """As `enum_values`, for an enumeration by its id."""
     found = btf.type(type_id)
     assert isinstance(found, kinds.Enumeration)
     values = {}
@@ -123,6 +133,10 @@ def main() -> None:
     print()
     for name, prefix in ENUMS.items():
         print(show(name.upper(), enum_values(btf, name, prefix), f"enum {name}, without {prefix}."))
+    for enumerator, (name, prefix, what) in NAMELESS.items():
+        place = btf.find_enumerator(enumerator)
+        assert place is not None, enumerator
+        print(show(name, values_of(btf, place[0], prefix), f"The {what}, without {prefix}."))
     for name, members in attr_layouts(btf).items():
         print(show(f"ATTR_{name}", members, "Part of union bpf_attr: offset and size in bytes."))
     for name in STRUCTS:

@@ -8,6 +8,12 @@ From Python::
         tracer.wait()
         print(dict(tracer.maps["@"]))
 
+    with tracebee.Object.from_elf("opensnoop.bpf.o", constants={"targ_failed": True}) as snoop:
+        events = snoop.load().events("events", "event", timeout=10)
+        snoop.attach()
+        for event in events:
+            print(event.comm, event.path)
+
 The package is laid out as an hourglass.  Above its waist a script becomes plain values; below it something
 runs them:
 
@@ -41,6 +47,10 @@ if TYPE_CHECKING:
         UsageError,
         VerifierError,
     )
+    from tracebee.session.objects.events import EventStream, Lost
+    from tracebee.session.objects.inventory import Program, btfs, links, maps, programs
+    from tracebee.session.objects.maps import Map
+    from tracebee.session.objects.object import Object
     from tracebee.session.results import MapPrinted, Message, Printed, Result, Text, Value
     from tracebee.session.tracer import Tracer, load, trace
     from tracebee.spec.values import AverageValue, Frame, SeriesPoint, StackTrace
@@ -56,6 +66,10 @@ _HOMES = {
         "UsageError",
         "VerifierError",
     ),
+    "session.objects.events": ("EventStream", "Lost"),
+    "session.objects.inventory": ("Program", "btfs", "links", "maps", "programs"),
+    "session.objects.maps": ("Map",),
+    "session.objects.object": ("Object",),
     "session.results": ("MapPrinted", "Message", "Printed", "Result", "Text", "Value"),
     "session.tracer": ("Tracer", "load", "trace"),
     "spec.values": ("AverageValue", "Frame", "SeriesPoint", "StackTrace"),
@@ -65,12 +79,17 @@ _HOMES = {
 __all__ = [
     "AttachError",
     "AverageValue",
+    "EventStream",
     "Frame",
+    "Lost",
+    "Map",
     "MapPrinted",
     "Message",
     "NotSupportedError",
+    "Object",
     "PermissionRefused",
     "Printed",
+    "Program",
     "Result",
     "SeriesPoint",
     "SourceError",
@@ -83,7 +102,11 @@ __all__ = [
     "Value",
     "VerifierError",
     "__version__",
+    "btfs",
+    "links",
     "load",
+    "maps",
+    "programs",
     "trace",
 ]
 

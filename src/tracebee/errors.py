@@ -13,6 +13,7 @@ It is cut by what a caller would do about each branch::
     ├─ VerifierError       the kernel refused a program        .program .log .errno .explanation
     ├─ AttachError         a probe could not be attached       .probe .reason .hint .explanation
     ├─ SyscallError        the kernel failed us                .call .errno    (also an OSError)
+    │  └─ MapError         what cannot be done with a map      .map .operation .reason
     ├─ EngineFault         a program misbehaved in user space  .program .insn_index .address
     └─ InternalError       our own bug
 
@@ -108,6 +109,10 @@ class GuestError(TargetError):
         super().__init__(f"the guest with Linux {kernel}", reason, hint)
 
 
+_KERNEL_NAMES = {95: "EOPNOTSUPP", 524: "ENOTSUPP"}
+"""The C library has another name for the first, and none for the second, which is the kernel's own."""
+
+
 class SyscallError(TracebeeError, OSError):
     """A system call failed.  `call` is the call with its command, `errno` the kernel's answer."""
 
@@ -119,11 +124,31 @@ class SyscallError(TracebeeError, OSError):
     @property
     def errno_name(self) -> str:
         """The symbolic name, such as EPERM."""
-        return errno_names.errorcode.get(self.errno or 0, str(self.errno))
+        number = self.errno or 0
+        return _KERNEL_NAMES.get(number) or errno_names.errorcode.get(number, str(number))
 
     def __str__(self) -> str:
         text = f"{self.call}: {self.strerror} ({self.errno_name})"
         return f"{text}: {self.detail}" if self.detail else text
+
+
+class MapError(SyscallError):
+    """The kernel, or the engine, refuses something that was to be done with a map.
+
+    `map` is its name, `operation` a word such as "update", `reason` what the errno means there.
+    """
+
+    def __init__(
+        self, map_name: str, operation: str, errno: int, reason: str, hint: str = "", call: str = ""
+    ) -> None:
+        super().__init__(call or f"{operation} of map {map_name!r}", errno)
+        self.map = map_name
+        self.operation = operation
+        self.reason = reason
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.operation} of map {self.map!r}: {self.reason} ({self.errno_name})"
 
 
 class VerifierError(TracebeeError):

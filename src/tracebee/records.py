@@ -18,6 +18,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar, dataclass_transform
 
+if TYPE_CHECKING:
+    from typing import Self
+
 _NO_DEFAULT = object()
 
 
@@ -90,6 +93,10 @@ class Frozen(_Record):
 
     def __hash__(self) -> int:
         return hash((type(self), self._key()))
+
+    def replaced(self, **changes: Any) -> Self:
+        """The same value with some fields changed."""
+        return type(self)(**{field: getattr(self, field) for field in self._fields} | changes)
 
 
 @dataclass_transform(eq_default=False)

@@ -14,8 +14,9 @@
 
 from __future__ import annotations
 
+from tracebee.session.objects.maps import Map as ObjectMap
 from tracebee.session.testing.bench import ScriptBench, load_script
-from tracebee.session.testing.objects import ObjectBench, ObjectMap, load_object
+from tracebee.session.testing.objects import ObjectBench, load_object
 from tracebee.session.testing.world import World
 
 __all__ = ["ObjectBench", "ObjectMap", "ScriptBench", "World", "load_object", "load_script"]

@@ -21,6 +21,7 @@ from tracebee.kernel.links import Context, attach
 from tracebee.kernel.maps import KernelMap
 from tracebee.kernel.programs import Program, load_program
 from tracebee.kernel.ring import Ring
+from tracebee.kernel.symbols import KernelNames
 from tracebee.session.decode import Decoder
 from tracebee.session.drain import Drain, Reader
 from tracebee.session.names import Names
@@ -125,7 +126,8 @@ def test_a_full_map(make: Callable[..., KernelMap]) -> None:
     with pytest.raises(SyscallError) as caught:
         found.put(u32(2), bytes(8))
     assert caught.value.errno == errno.E2BIG
-    assert "BPF_MAP_UPDATE_ELEM" in str(caught.value)
+    assert caught.value.call == "bpf(BPF_MAP_UPDATE_ELEM)"
+    assert str(caught.value) == "update of map 'tb_test': it is full: there are 1 entries (E2BIG)"
 
 
 def test_a_map_that_takes_memory_as_it_fills(make: Callable[..., KernelMap]) -> None:
@@ -181,7 +183,7 @@ def program(
     builder = Builder()
     build(builder)
     spec = ProgramSpec(name, kind, tuple(builder.finish()))
-    return load_program(spec, maps or {}, 0, lambda symbol: 0)
+    return load_program(spec, maps or {}, 0, KernelNames())
 
 
 def nothing(builder: Builder) -> None:
@@ -244,7 +246,7 @@ def test_the_log_quotes_the_line_of_the_script() -> None:
         opened.append(btf)
         try:
             with pytest.raises(VerifierError) as caught:
-                load_program(bad, fds, btf, machine.kernel_type_id)
+                load_program(bad, fds, btf, KernelNames(machine.btf))
         finally:
             for fd in opened:
                 os.close(fd)

@@ -36,8 +36,11 @@ from tracebee.btf import (
     VarSecinfo,
     Volatile,
 )
+from tracebee.btf.dump import raw_lines
 from tracebee.btf.ext import BtfExt, FuncInfo, LineInfo, encode_func_info, encode_line_info, parse_ext
 from tracebee.btf.format import declaration, definition, function_params, return_type
+from tracebee.btf.header import header
+from tracebee.btf.layout import describe
 from tracebee.btf.writer import BtfBuilder
 from tracebee.errors import FormatError
 
@@ -114,6 +117,8 @@ def ask_everything(btf: Btf) -> None:
         lambda type_id: function_params(btf, type_id),
         lambda type_id: return_type(btf, type_id),
         lambda type_id: btf.find_all(btf.name_of(type_id)),
+        lambda type_id: list(raw_lines(btf, [type_id])),
+        lambda type_id: describe(btf, type_id),
     ]
     for type_id in range(-1, len(btf) + 1):
         for ask in asks:
@@ -121,6 +126,11 @@ def ask_everything(btf: Btf) -> None:
                 ask(type_id)
             except FormatError:
                 pass
+    for roots in (None, [1], range(1, len(btf))):
+        try:
+            assert "".join(header(btf, roots)).startswith("#ifndef")
+        except FormatError:
+            pass
     for kind in (Func, (Struct, Union), Enumeration):
         try:
             list(btf.names_of_kind(kind))

@@ -27,7 +27,9 @@ from tracebee.insn import opcodes as op
 from tracebee.insn.asm import AsmError, assemble
 from tracebee.insn.codec import CALL, GOTO, GOTOL, PSEUDO_JUMP, reach
 from tracebee.insn.disasm import disassemble, format_insn, label_targets
+from tracebee.insn.graph import blocks, graph
 from tracebee.insn.rules import used_fields, validate
+from tracebee.insn.xlated import Names, describe, function_starts
 
 u32 = st.integers(0, (1 << 32) - 1)
 u64 = st.integers(0, (1 << 64) - 1)
@@ -272,3 +274,23 @@ def test_binding_reaches_every_reference(insns: list[Insn]) -> None:
     encoded = decode(encode(insns, bind))
     assert asked == [insn.ref for insn in insns]
     assert [insn.code for insn in encoded] == [insn.code for insn in insns]
+
+
+@given(st.binary(max_size=160), st.sampled_from(["little", "big"]))
+@settings(deadline=None)
+def test_whatever_the_kernel_gives_back_has_lines_and_a_flow(data: bytes, byteorder: Any) -> None:
+    try:
+        insns = decode(data[: len(data) & ~7], byteorder=byteorder)
+    except FormatError:
+        return
+    lines = describe(insns, Names())
+    assert [line.insn for line in lines] == insns
+    assert all(line.text for line in lines)
+    places = {line.slot for line in lines}
+    assert all(0 <= slot < sum(insn.slots for insn in insns) for slot in function_starts(insns))
+    found = blocks(lines)
+    assert [line for block in found for line in block.lines] == lines
+    starts = {block.start for block in found}
+    assert starts <= places
+    assert all(slot in starts for block in found for slot in block.following)
+    assert graph([("any", lines)])[-1] == "}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from functools import cache
 from pathlib import Path
 
@@ -11,14 +12,21 @@ from hypothesis import strategies as st
 from tracebee.btf import Btf
 from tracebee.engine.machine import Machine
 from tracebee.errors import EngineFault, FormatError, NotSupportedError, UsageError
-from tracebee.object import ObjectFile, read_object
+from tracebee.insn import Insn
+from tracebee.object import ObjectFile, link_objects, read_object
+from tracebee.object.compare import compare
+from tracebee.object.describe import Kernel, Look
+from tracebee.object.disassembly import Disassembly
 from tracebee.object.elf import Elf
+from tracebee.object.reach import reachable
+from tracebee.object.relocations import relocation_rows
+from tracebee.object.rows import initial_value, plain
 from tracebee.spec.objects import ObjectSpec
 
 from ..unit.engine.calls.fakes import MadeUpWorld
 
 FOLDER = Path(__file__).parents[1] / "data" / "objects"
-NAMES = ("openers", "pieces", "core", "legacy", "pieces-eb")
+NAMES = ("openers", "pieces", "core", "legacy", "pieces-eb", "corners", "second", "first-eb")
 CONFIG = {"CONFIG_HZ": "250"}
 
 few = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -113,3 +121,64 @@ def test_what_is_read_can_be_given_to_the_engine(data: bytes) -> None:
             program.run(bytes(64))
         except EngineFault:
             pass
+
+
+@few
+@given(spoilt(), st.sampled_from(("none", "openers", "core")))
+def test_spoilt_objects_are_shown(data: bytes, other: str) -> None:
+    """All that is shown of an object can be had of a spoilt one, or it is no object at all."""
+    target = None if other == "none" else Btf.from_bytes(Elf(good(other)).by_name[".BTF"].data)
+    try:
+        look = Look(data, "spoilt.o", Kernel(other, target, CONFIG, 1))
+    except FormatError as error:
+        assert str(error)
+        return
+    found = look.describe()
+    assert json.dumps(plain(found))
+    assert len(found.sections) == max(0, len(look.elf.sections) - 1)
+    for row in found.globals:
+        initial_value(row, look.btf, found.byteorder)
+    relocation_rows(look)
+    made = Disassembly(look)
+    for entry in look.file.entries:
+        if look.linked(entry.function) is not None:
+            assert made.lines(entry.function)
+    # What cannot be loaded is said to have a problem.
+    if read(data, target) is None and look.elf.byteorder == "little":
+        assert look.problems.found
+
+
+@few
+@given(spoilt(), st.sampled_from(("first", "second", "pieces", "first-eb")), st.booleans())
+def test_spoilt_objects_are_linked(data: bytes, other: str, first: bool) -> None:
+    """What comes of it can be read again, and has the programs of both."""
+    files = [("spoilt.o", data), ("good.o", good(other))]
+    try:
+        made = link_objects(files if first else files[::-1])
+    except FormatError as error:
+        assert str(error)
+        return
+    names = {symbol.name for symbol in Elf(good(other)).symbols if symbol.section and symbol.type == 2}
+    assert names <= {symbol.name for symbol in Elf(made).symbols}
+    read(made)
+
+
+@few
+@given(spoilt(), st.sampled_from(("openers", "pieces", "core", "corners")))
+def test_spoilt_objects_are_compared(data: bytes, other: str) -> None:
+    try:
+        looks = Look(data), Look(good(other))
+    except FormatError:
+        return
+    changes = compare(*looks)
+    assert {(one.kind, one.name, one.what) for one in changes} == {
+        (one.kind, one.name, one.what) for one in compare(*looks[::-1])
+    }
+
+
+@given(st.lists(st.integers(0, 10), max_size=40))
+@few
+def test_reach_ends(numbers: list[int]) -> None:
+    """Whatever jumps there are, each instruction is looked at a bounded number of times."""
+    insns = [Insn(0x15, number % 3, 0, number - 5, number) for number in numbers]
+    assert reachable(insns) <= set(range(len(insns)))

@@ -198,13 +198,14 @@ def run_in_kernel(number: int, version: int) -> str:
     from tracebee.errors import TracebeeError
     from tracebee.kernel.maps import KernelMap
     from tracebee.kernel.programs import load_program
+    from tracebee.kernel.symbols import KernelNames
     from tracebee.syscalls import bpf
 
     table = KernelMap(MAP, bpf.map_create(MAP.type, MAP.key_size, MAP.value_size, MAP.max_entries), 1)
     try:
         table.put(bytes(4), start_values(number))
         spec = ProgramSpec("generated", "RAW_TRACEPOINT", program(number, version))
-        made = load_program(spec, {"memory": table.fd}, 0, lambda *names: 0)
+        made = load_program(spec, {"memory": table.fd}, 0, KernelNames())
         try:
             bpf.prog_test_run(made.fd)
         finally:

@@ -3,7 +3,7 @@
 * `types`: a class for each kind
 * `reader`: `Btf`, which finds types by id or name and makes values of them on demand
 * `writer`: `BtfBuilder`, which makes BTF that the kernel accepts
-* `format`: types as C source
+* `format`: types as C source; `header`: all of them; `layout`: one with its offsets; `dump`: as they are stored
 * `ext`: function, line and relocation records (.BTF.ext)
 
 ``import tracebee.btf`` brings the first two; the others are imported by whoever writes or prints BTF.

@@ -11,9 +11,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from tracebee.btf.format import declaration
 from tracebee.btf.types import (
     Array,
     Composite,
+    Enum,
     Enumeration,
     Float,
     FuncProto,
@@ -32,6 +34,8 @@ from tracebee.insn import opcodes as op
 from tracebee.insn.codec import LDDW, MASK64, Insn
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
     from tracebee.btf.ext import CoreRelo
     from tracebee.btf.reader import Btf
 
@@ -46,6 +50,14 @@ KIND_NAMES = (
     *("local_type_id", "target_type_id", "type_exists", "type_size", "enumval_exists", "enumval_value"),
     "type_matches",
 )
+
+QUESTIONS = (
+    *("offset of the field", "size of the field", "is the field there", "is the field signed"),
+    *("left shift of the bitfield", "right shift of the bitfield", "id of the type in the object"),
+    *("id of the type in the kernel", "is the type there", "size of the type", "is the constant there"),
+    *("value of the constant", "is the type the same"),
+)
+"""What each kind asks, for people."""
 
 POISON = 0xBAD2310
 """The helper that instructions call which nothing on the target answers to; there is none with this number."""
@@ -66,12 +78,45 @@ class Answer(NamedTuple):
     """`value` is what the instruction must hold.
 
     `size` are the bytes of the field, 0 where that does not matter, and `adjusts` says whether a load of
-    it may become one of another size.
+    it may become one of another size.  `is_certain` says that a compiler must have put this very value into the
+    instruction, if the answer is of the object's own types: bitfields can be loaded in more than one way, and
+    ids change when objects are linked.
     """
 
     value: int
     size: int = 0
     adjusts: bool = False
+    is_certain: bool = True
+
+
+class Targets:
+    """The types that answer: those of a kernel and, for what it does not have at all, those of its modules.
+
+    `modules` gives the modules' types, which continue those of the kernel; it is called if they are needed.
+    """
+
+    def __init__(self, btf: Btf, modules: Callable[[], Iterable[Btf]] | None = None) -> None:
+        self.btf = btf
+        self.modules = modules
+        self._known: dict[tuple[str, tuple[type[Type], ...]], list[tuple[Btf, int]]] = {}
+
+    def candidates(self, name: str, kinds: tuple[type[Type], ...]) -> list[tuple[Btf, int]]:
+        """The types of these kinds whose essential name is `name`, each with the BTF that it is in."""
+        found = self._known.get((name, kinds))
+        if found is None:
+            found = [(self.btf, type_id) for type_id in _called(self.btf, name, kinds)]
+            if not found and self.modules is not None:
+                for module in self.modules():
+                    ids = _called(module, name, kinds)
+                    found += [(module, type_id) for type_id in ids if type_id >= module.first_id]
+            self._known[name, kinds] = found
+        return found
+
+
+def _called(btf: Btf, name: str, kinds: tuple[type[Type], ...]) -> list[int]:
+    """The ids of types called `name`, or so with a flavor."""
+    names = [one for one in btf.names_beginning(name + _FLAVOR) if essential(one) == name]
+    return sorted({type_id for one in (name, *names) for type_id in btf.find_all(one, kinds)})
 
 
 class _Step(NamedTuple):
@@ -100,26 +145,49 @@ def essential(name: str) -> str:
     return name[:at] if at > 0 and name[at - 1] != "_" and len(name) > at + 3 else name
 
 
-def patch(insn: Insn, relo: CoreRelo, local: Btf, target: Btf) -> Insn:
+def patch(insn: Insn, relo: CoreRelo, local: Btf, target: Btf | Targets) -> Insn:
     """The instruction as it must be on the target; a call of POISON if the target cannot answer.
 
     Raises FormatError if the relocation or the instruction makes no sense.
     """
-    before = _answer(relo, local, local)
+    if not isinstance(target, Targets):
+        target = Targets(target)
+    before = _own_answer(relo, local)
     if isinstance(before, Unresolved):
         raise FormatError(f"CO-RE: relocation at instruction {relo.insn_offset}: {before}")
-    after = before if target is local else _answer(relo, local, target)
+    _check_value(insn, relo, before)
+    after = before if target.btf is local else _answer(relo, local, target)
     if isinstance(after, Unresolved):
         return Insn(op.BPF_JMP | op.BPF_CALL, imm=POISON)
     return _patched(insn, relo, before, after)
 
 
-def resolve(relo: CoreRelo, local: Btf, target: Btf) -> Answer:
+def resolve(relo: CoreRelo, local: Btf, target: Btf | Targets) -> Answer:
     """What the target answers.  Raises Unresolved, or FormatError for a relocation that makes no sense."""
-    found = _answer(relo, local, target)
+    if not isinstance(target, Targets):
+        target = Targets(target)
+    found = _own_answer(relo, local) if target.btf is local else _answer(relo, local, target)
     if isinstance(found, Unresolved):
         raise found
     return found
+
+
+def spelled(relo: CoreRelo, local: Btf) -> str:
+    """What a relocation is about, as C would say it.
+
+    That is ``struct task_struct.mm``, ``struct task.list[2].y``, ``enum color::RED`` or ``struct task``.  Raises
+    FormatError for a relocation that makes no sense.
+    """
+    spec = _local_spec(relo, local)
+    root = declaration(local, _root(relo, local))
+    if not spec.steps:
+        return root
+    if relo.kind in (ENUMVAL_EXISTS, ENUMVAL_VALUE):
+        return f"{root}::{spec.steps[0].name}"
+    first = spec.steps[0].place
+    parts = [f"[{first}]"] if first else []
+    parts += [f".{step.name}" if step.name else f"[{step.place}]" for step in spec.steps[1:]]
+    return root + "".join(parts)
 
 
 def _patched(insn: Insn, relo: CoreRelo, before: Answer, after: Answer) -> Insn:
@@ -144,35 +212,48 @@ def _patched(insn: Insn, relo: CoreRelo, before: Answer, after: Answer) -> Insn:
     raise FormatError(f"CO-RE: instruction {relo.insn_offset} has no place for a relocated value")
 
 
-def _answer(relo: CoreRelo, local: Btf, target: Btf) -> Answer | Unresolved:
+def _check_value(insn: Insn, relo: CoreRelo, before: Answer) -> None:
+    """Raises FormatError if an instruction holds another value than its relocation is about."""
+    if not before.is_certain or relo.kind in (TYPE_ID_LOCAL, TYPE_ID_TARGET):
+        return
+    holds = insn.off if insn.code & 7 in (op.BPF_LDX, op.BPF_ST, op.BPF_STX) else insn.imm
+    if (holds ^ before.value) & 0xFFFF_FFFF:
+        raise FormatError(
+            f"CO-RE: instruction {relo.insn_offset} holds {holds}, and its relocation says {before.value}"
+        )
+
+
+def _own_answer(relo: CoreRelo, local: Btf) -> Answer | Unresolved:
+    """What the object's own types say, which is what the compiler has put into the instruction."""
+    spec = _local_spec(relo, local)
+    return Answer(relo.type_id) if relo.kind == TYPE_ID_LOCAL else _value(relo.kind, spec, local)
+
+
+def _answer(relo: CoreRelo, local: Btf, target: Targets) -> Answer | Unresolved:
     kind = relo.kind
-    if kind > TYPE_MATCHES:
-        raise FormatError(f"CO-RE: unknown kind {kind} of relocation")
     spec = _local_spec(relo, local)
     if kind == TYPE_ID_LOCAL:
         return Answer(relo.type_id)
-    if target is local:
-        return _value(kind, spec, local)
     name = essential(local.name_of(_root(relo, local)))
     if not name:
         raise FormatError(f"CO-RE: type {relo.type_id} has no name")
     answers: list[Answer] = []
-    for candidate in _candidates(relo, local, target, name):
-        found = _match(kind, spec, local, candidate, target)
+    for btf, candidate in target.candidates(name, _kinds(relo, local)):
+        found = _match(kind, spec, local, candidate, btf)
         if found is None:
             continue
-        answer = _value(kind, found, target)
+        answer = _value(kind, found, btf)
         if isinstance(answer, Unresolved):
             return answer
         answers.append(answer)
     if kind == TYPE_ID_TARGET and answers:
         return answers[0]
-    if len(set(answers)) > 1:
+    if len({(answer.value, answer.size, answer.adjusts) for answer in answers}) > 1:
         return Unresolved(f"types called {name} differ about it")
     if answers:
         return answers[0]
-    if kind in (FIELD_EXISTS, TYPE_EXISTS, ENUMVAL_EXISTS, TYPE_MATCHES):
-        return Answer(0)
+    if TYPE_ID_TARGET <= kind <= ENUMVAL_EXISTS or kind in (FIELD_EXISTS, TYPE_MATCHES):
+        return Answer(0)  # also the size and the id of a type that is not there
     return Unresolved(f"the target has nothing like it in {name}")
 
 
@@ -187,12 +268,12 @@ def _root(relo: CoreRelo, local: Btf) -> int:
     raise FormatError(f"CO-RE: type {relo.type_id} is nested too deeply")
 
 
-def _candidates(relo: CoreRelo, local: Btf, target: Btf, name: str) -> list[int]:
+def _kinds(relo: CoreRelo, local: Btf) -> tuple[type[Type], ...]:
+    """The kinds of types that can answer."""
     kind = type(local.type(_root(relo, local)))
-    kinds: tuple[type[Type], ...] = (Enumeration,) if issubclass(kind, Enumeration) else (kind,)
-    if kind is Fwd:
-        kinds = (Composite,)
-    return target.find_all(name, kinds)
+    if issubclass(kind, Enumeration):
+        return (Enumeration,)
+    return (Composite,) if kind is Fwd else (kind,)
 
 
 # --- paths
@@ -209,6 +290,8 @@ def _path(relo: CoreRelo) -> list[int]:
 
 
 def _local_spec(relo: CoreRelo, local: Btf) -> _Spec:
+    if relo.kind > TYPE_MATCHES:
+        raise FormatError(f"CO-RE: unknown kind {relo.kind} of relocation")
     path = _path(relo)
     if TYPE_ID_LOCAL <= relo.kind <= TYPE_SIZE or relo.kind == TYPE_MATCHES:
         if path != [0]:
@@ -285,7 +368,7 @@ def _match(kind: int, spec: _Spec, local: Btf, candidate: int, target: Btf) -> _
             composite = local.type(step.type_id)
             assert isinstance(composite, Composite)
             wanted_type = composite.members[step.place].type_id
-            following = _find_member(found, essential(step.name), local, wanted_type, target, set())
+            following = _find_member(found, step.name, local, wanted_type, target, set())
             if following is None:
                 return None
             found = following
@@ -318,7 +401,7 @@ def _find_member(
             found = _find_member(_step(spec, place, target), name, local, wanted_type, target, seen)
             if found is not None:
                 return found
-        elif essential(member.name) == name:
+        elif member.name == name:
             fits = _fields_compatible(local, wanted_type, target, member.type_id)
             return _step(spec, place, target) if fits else None
     return None
@@ -452,7 +535,9 @@ def _value(kind: int, spec: _Spec, btf: Btf) -> Answer | Unresolved:
     if kind == ENUMVAL_VALUE:
         enum = btf.type(btf.resolve(spec.type_id))
         assert isinstance(enum, Enumeration)
-        return Answer(enum.values[spec.steps[0].place].value)
+        value = enum.values[spec.steps[0].place].value
+        # Of 32 bits it is a signed number for libbpf, whatever the type says: older BTF does not say.
+        return Answer(value - (value >> 31 << 32) if isinstance(enum, Enum) and value >= 0 else value)
     return _field_value(kind, spec, btf)
 
 
@@ -473,9 +558,12 @@ def _field_value(kind: int, spec: _Spec, btf: Btf) -> Answer | Unresolved:
             byte = spec.bit_offset // 8 // width * width
     if kind == FIELD_BYTE_OFFSET:
         is_bitfield = spec.member is not None and spec.member.bitfield_size
-        return Answer(byte) if is_bitfield else Answer(byte, width, _adjusts(spec, btf))
+        if is_bitfield:
+            return Answer(byte, is_certain=False)
+        return Answer(byte, width, _adjusts(spec, btf))
+    is_bitfield = spec.member is not None and spec.member.bitfield_size
     if kind == FIELD_BYTE_SIZE:
-        return Answer(width)
+        return Answer(width, is_certain=not is_bitfield)
     if kind == FIELD_SIGNED:
         found = btf.type(btf.resolve(spec.type_id))
         return Answer(int(found.is_signed if isinstance(found, Int) else getattr(found, "signed", False)))
@@ -483,8 +571,12 @@ def _field_value(kind: int, spec: _Spec, btf: Btf) -> Answer | Unresolved:
         return Answer(64 - bits) if bits <= 64 else Unresolved("the field has more than 64 bits")
     skipped = spec.bit_offset - 8 * byte
     if btf.byteorder == "little":
-        return Answer(64 - skipped - bits) if skipped + bits <= 64 else Unresolved("the field is too large")
-    return Answer(8 * (8 - width) + skipped) if width <= 8 else Unresolved("the field is too large")
+        value = 64 - skipped - bits
+    else:
+        value = 8 * (8 - width) + skipped
+    if skipped + bits > 64 or width > 8:
+        return Unresolved("the field is too large")
+    return Answer(value, is_certain=not is_bitfield)
 
 
 def _adjusts(spec: _Spec, btf: Btf) -> bool:
@@ -493,4 +585,15 @@ def _adjusts(spec: _Spec, btf: Btf) -> bool:
     return isinstance(found, Ptr) or (isinstance(found, Int) and not found.is_signed)
 
 
-__all__ = ["KIND_NAMES", "POISON", "Answer", "Unresolved", "essential", "patch", "resolve"]
+__all__ = [
+    "KIND_NAMES",
+    "POISON",
+    "QUESTIONS",
+    "Answer",
+    "Targets",
+    "Unresolved",
+    "essential",
+    "patch",
+    "resolve",
+    "spelled",
+]

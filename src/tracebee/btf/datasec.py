@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 from tracebee.btf.types import (
     FUNC_EXTERN,
+    FUNC_GLOBAL,
+    FUNC_STATIC,
     VAR_GLOBAL_ALLOCATED,
     VAR_GLOBAL_EXTERN,
     Datasec,
@@ -23,19 +25,24 @@ from tracebee.btf.types import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Container, Mapping
 
     from tracebee.btf.reader import Btf
 
 
 def settle_sections(
-    data: bytes, btf: Btf, sizes: Mapping[str, int], offsets: Mapping[tuple[str, str], int]
+    data: bytes,
+    btf: Btf,
+    sizes: Mapping[str, int],
+    offsets: Mapping[tuple[str, str], int],
+    hidden: Container[str] = (),
 ) -> bytes:
     """The same BTF, which is `btf` when read, with its sections settled.
 
     `sizes` are those of the object's sections, and `offsets` the places of variables by section and name.
     What other sections have is taken from the kernel: the sections become structures, declared functions
-    become types, and all these variables plain numbers.
+    become types, and all these variables plain numbers.  Functions that are `hidden` become static: the verifier
+    looks at them with what their callers give, and not at each alone.
     """
     settled = bytearray(data)
     pack = struct.Struct(("<" if btf.byteorder == "little" else ">") + "3I").pack_into
@@ -64,6 +71,8 @@ def settle_sections(
         name = int.from_bytes(data[start : start + 4], btf.byteorder)
         if isinstance(found, Func) and found.linkage == FUNC_EXTERN:
             pack(settled, start, name, Typedef.KIND << 24, found.type_id)
+        elif isinstance(found, Func) and found.linkage == FUNC_GLOBAL and found.name in hidden:
+            pack(settled, start, name, Func.KIND << 24 | FUNC_STATIC, found.type_id)
         elif isinstance(found, Var) and found.linkage == VAR_GLOBAL_EXTERN:
             pack(settled, start, name, Var.KIND << 24, number)
             settled[start + 12 : start + 16] = VAR_GLOBAL_ALLOCATED.to_bytes(4, btf.byteorder)

@@ -10,7 +10,7 @@ bounded (MAX_TEXT), since a few bytes of BTF can ask for gigabytes.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from tracebee.btf.types import (
     Array,
@@ -35,6 +35,8 @@ from tracebee.btf.types import (
 from tracebee.errors import FormatError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from tracebee.btf.reader import Btf
     from tracebee.btf.types import Param
 
@@ -48,6 +50,21 @@ _MAX_CHAIN = 128
 _STEP = 8  # what following a chain by one type counts, in characters
 
 
+class Renames(NamedTuple):
+    """What is to be written instead of what the BTF says, by type id.
+
+    `types` are names of types, `constants` those of all constants of an enumeration.  `integers` names the integer
+    types to be used in place of anonymous enumerations.
+    """
+
+    types: Mapping[int, str] = {}
+    constants: Mapping[int, Sequence[str]] = {}
+    integers: Mapping[int, str] = {}
+
+
+_AS_IT_IS = Renames()
+
+
 def declaration(btf: Btf, type_id: int, name: str = "") -> str:
     """A declaration of `name` with a type, such as ``const char *argv``, or the bare type without a name.
 
@@ -56,13 +73,13 @@ def declaration(btf: Btf, type_id: int, name: str = "") -> str:
     return _Printer(btf).declare(type_id, name, 0)
 
 
-def definition(btf: Btf, type_id: int) -> str:
+def definition(btf: Btf, type_id: int, renames: Renames = _AS_IT_IS) -> str:
     """What C source would say to define the type, with its semicolon and without a newline at the end.
 
     Structures, unions and enumerations come with all their members, anonymous ones nested, and with the
     padding that gives them their layout.  Raises FormatError.
     """
-    return _Printer(btf).define(type_id)
+    return _Printer(btf, renames).define(type_id)
 
 
 def function_params(btf: Btf, func_id: int) -> list[tuple[str, str]]:
@@ -93,8 +110,9 @@ def _prototype(btf: Btf, func_id: int) -> FuncProto:
 class _Printer:
     """Writes one declaration or definition, and stops when it becomes too long."""
 
-    def __init__(self, btf: Btf) -> None:
+    def __init__(self, btf: Btf, renames: Renames = _AS_IT_IS) -> None:
         self.btf = btf
+        self.renames = renames
         self.room = MAX_TEXT
 
     def spend(self, text: str) -> str:
@@ -108,9 +126,10 @@ class _Printer:
         if isinstance(found, Composite):
             return f"{self.composite(type_id, found, 0)};"
         if isinstance(found, Enumeration):
-            return f"{self.enumeration(found, 0)};"
+            return f"{self.enumeration(type_id, found, 0)};"
         if isinstance(found, Typedef):
-            return f"typedef {self.declare(found.type_id, self.spend(found.name), 0)};"
+            name = self.renames.types.get(type_id, found.name)
+            return f"typedef {self.declare(found.type_id, self.spend(name), 0)};"
         if isinstance(found, Datasec):
             variables = [f"{self.declare(variable.type_id, '', 0)};" for variable in found.variables]
             return "\n".join([f"/* section {self.spend(found.name)} */", *variables])
@@ -178,25 +197,33 @@ class _Printer:
     def base(self, type_id: int, depth: int) -> str:
         """What ends a chain: the specifier of a declaration."""
         found = self.btf.type(type_id)
+        name = self.renames.types.get(type_id, found.name)
         if isinstance(found, Composite):
-            if found.name:
-                return f"{_keyword(found)} {self.spend(found.name)}"
+            if name:
+                return f"{_keyword(found)} {self.spend(name)}"
             return self.composite(type_id, found, depth)
         if isinstance(found, Enumeration):
-            return f"enum {self.spend(found.name)}" if found.name else self.enumeration(found, depth)
+            if found.name:
+                return f"enum {self.spend(name)}"
+            return self.renames.integers.get(type_id) or self.enumeration(type_id, found, depth)
         if isinstance(found, Fwd):
-            return f"{'union' if found.is_union else 'struct'} {self.spend(found.name)}"
+            return f"{'union' if found.is_union else 'struct'} {self.spend(name)}"
         if isinstance(found, Unknown):
             return f"/* BTF kind {found.kind} */ void"
-        return self.spend(found.name) or "void"
+        return self.spend(name) or "void"
 
-    def enumeration(self, enum: Enumeration, depth: int) -> str:
-        head = self.spend(f"enum {enum.name}" if enum.name else "enum")
+    def enumeration(self, type_id: int, enum: Enumeration, depth: int) -> str:
+        name = self.renames.types.get(type_id, enum.name)
+        head = self.spend(f"enum {name}" if name else "enum")
         if not enum.values:
             return head
         indent = "\t" * depth
         suffix = ("LL" if enum.signed else "ULL") if isinstance(enum, Enum64) else ""
-        lines = [self.spend(f"{indent}\t{value.name} = {value.value}{suffix},") for value in enum.values]
+        names = self.renames.constants.get(type_id) or [value.name for value in enum.values]
+        lines = [
+            self.spend(f"{indent}\t{name} = {value.value}{suffix},")
+            for name, value in zip(names, enum.values, strict=True)
+        ]
         # Where the values do not need the size that it has, only a mode gives it.
         mode = {1: "byte", 2: "HI", 8: "word"}.get(enum.size, "")
         if enum.size == 8 and any(not -(1 << 31) <= value.value < 1 << 32 for value in enum.values):
@@ -211,7 +238,8 @@ class _Printer:
         is_struct = isinstance(composite, Struct)
         packed = btf.is_packed(type_id)
         indent = "\t" * depth
-        lines = [self.spend(f"{_keyword(composite)} {composite.name}".rstrip() + " {")]
+        name = self.renames.types.get(type_id, composite.name)
+        lines = [self.spend(f"{_keyword(composite)} {name}".rstrip() + " {")]
 
         def pad(start: int, end: int, alignment: int, within_bits: bool) -> None:
             for unit, bits in _padding(start, end, alignment, within_bits, 8 * btf.pointer_size):

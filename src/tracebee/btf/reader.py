@@ -50,7 +50,7 @@ from tracebee.btf.types import (
 from tracebee.errors import FormatError, SyscallError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
     from typing import Literal
 
     Kinds = type[Type] | tuple[type[Type], ...]
@@ -106,6 +106,7 @@ class Btf:
         "_kinds",
         "_layout",
         "_names",
+        "_offsets",
         "_origin",
         "_pointer_size",
         "_starts",
@@ -144,6 +145,7 @@ class Btf:
         self._kinds: bytes | None = None
         self._names: _NameIndex | None = None
         self._enumerators: tuple[_NameIndex, array[int], array[int]] | None = None
+        self._offsets: dict[bytes, tuple[int, ...]] = {}
         self._pointer_size = 0
         self._alignments: dict[int, int] = {}
 
@@ -311,10 +313,41 @@ class Btf:
                 return type_id
         return None
 
+    def expect(self, names: Collection[str]) -> None:
+        """Prepare for looking for many names, which is faster together: all in one pass over the strings."""
+        import re
+
+        if self.base is not None:
+            self.base.expect(names)
+            return
+        wanted = {name.encode(*_TEXT) for name in names} - {b""}
+        wanted = {name for name in wanted if 0 not in name and name + b"\0" not in self._offsets}
+        if not wanted:
+            return
+        found: dict[bytes, list[int]] = {name: [] for name in wanted}
+        pattern = b"\0(" + b"|".join(map(re.escape, sorted(wanted))) + b")(?=\0)"
+        for match in re.finditer(pattern, self._strings):
+            found[match[1]].append(match.start(1))
+        self._offsets |= {name + b"\0": tuple(offsets) for name, offsets in found.items()}
+
     def find_all(self, name: str, kinds: Kinds | None = None) -> list[int]:
         """All ids with this name, ascending."""
         wanted = None if kinds is None else _numbers_of(kinds)
         return [type_id for type_id in self._named(name) if wanted is None or self.kind_of(type_id) in wanted]
+
+    def names_beginning(self, start: str) -> list[str]:
+        """The strings that begin so; not all of them need to be names of types."""
+        encoded = b"\0" + start.encode(*_TEXT)
+        found: dict[str, None] = {}
+        for owner in self._chain():
+            strings = owner._strings
+            at = strings.find(encoded)
+            while at >= 0:
+                end = strings.index(0, at + 1)
+                if end - at <= MAX_NAME:
+                    found[strings[at + 1 : end].decode(*_TEXT)] = None
+                at = strings.find(encoded, end)
+        return list(found)
 
     def find_enumerator(self, name: str) -> tuple[int, int] | None:
         """The enumeration and the value of the constant `name`, wherever it is defined first, or None."""
@@ -468,6 +501,9 @@ class Btf:
             return
         offsets = {offset for offset in index.inside if self._reads(offset, encoded)}
         for owner in self._chain():
+            if encoded in owner._offsets:
+                offsets.update(owner._offsets[encoded])
+                continue
             strings = owner._strings
             if strings.startswith(encoded):
                 offsets.add(owner._strings_start)

@@ -11,7 +11,7 @@ import time
 from getopt import GetoptError, gnu_getopt
 from typing import TYPE_CHECKING
 
-from tracebee.errors import NotSupportedError, UsageError
+from tracebee.errors import UsageError
 from tracebee.records import Frozen
 
 if TYPE_CHECKING:
@@ -33,8 +33,11 @@ USAGE:
     tracebee check [-f FORMAT] -e PROGRAM [parameters]
     tracebee check --kernel KERNEL[,KERNEL ...] [options] FILE [parameters]
     tracebee check --kernel KERNEL[,KERNEL ...] [options] -e PROGRAM [parameters]
+    tracebee check [--btf FILE|none] OBJECT.o ...
 
-FILE is a script, or without --kernel also an object of clang's.
+Objects of clang's are looked at and not loaded: sections, relocations, instructions, what they read of an
+event's record, and what they ask of this kernel or of the types in a file.
+
 A kernel is a version (tracebee vm list shows them), the path of a vmlinuz, or "here" for the running one.
 
 OPTIONS:
@@ -97,8 +100,9 @@ def run(words: list[str]) -> int:
     format_ = "text"
     verbose = False
     jobs = os.cpu_count() or 1
+    btf: list[str] = []
     try:
-        options, rest = gnu_getopt(words, "e:f:vh", ["kernel=", "jobs=", "help"])
+        options, rest = gnu_getopt(words, "e:f:vh", ["kernel=", "jobs=", "btf=", "help"])
     except GetoptError as error:
         raise UsageError(f"check: {error.msg}", "tracebee check --help lists the options") from None
     for name, value in options:
@@ -111,6 +115,8 @@ def run(words: list[str]) -> int:
                 format_ = value
             case "-v":
                 verbose = True
+            case "--btf":
+                btf = ["--btf", value]
             case "--jobs":
                 if not value.isdigit() or int(value) < 1:
                     raise UsageError(f"--jobs {value}: a positive number is expected")
@@ -120,6 +126,12 @@ def run(words: list[str]) -> int:
                 return 0
     if format_ not in ("text", "json"):
         raise UsageError(f"check: unknown format: {format_}", "formats: text, json")
+    if not script and any(map(is_object, rest)):
+        from tracebee.cli.object.checking import check_objects
+
+        return check_objects([*rest, *btf], kernels, format_ == "json")
+    if btf:
+        raise UsageError("check: --btf is for objects", "say --kernel for scripts")
     script += rest
     if not kernels:
         from tracebee.cli.staticcheck import check_statically
@@ -134,22 +146,26 @@ def run(words: list[str]) -> int:
     return 125 if any(answer.verdict == "no answer" for answer in answers) else 1
 
 
+def is_object(path: str) -> bool:
+    """Whether a file is an object rather than a script."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(4) == b"\x7fELF"
+    except OSError:
+        return False
+
+
 def check_script(words: Sequence[str]) -> None:
-    """Refuse what no kernel could take.  Raises UsageError, SourceError, NotSupportedError."""
+    """Refuse what no kernel could take.  Raises UsageError, SourceError."""
     from tracebee.cli.guest import check_grammar
 
     if not words:
         raise UsageError("check: no script given", "tracebee check --kernel 6.1 FILE")
     if words[0] != "-e":
         try:
-            with open(words[0], "rb") as file:
-                start = file.read(4)
+            open(words[0], "rb").close()
         except OSError as error:
             raise UsageError(f"failed to open file '{words[0]}': {error.strerror}") from None
-        if start == b"\x7fELF":
-            raise NotSupportedError(
-                f"{words[0]}: checking ELF objects", "", "only scripts can be checked on other kernels"
-            )
     check_grammar(words)
 
 

@@ -19,11 +19,13 @@ COMMANDS: dict[str, str] = {
     "doctor": "doctor",
     "explain": "explain",
     "link": "link",
+    "load": "load",
     "map": "map",
     "object": "object",
     "prog": "prog",
     "struct": "struct",
     "tools": "tools",
+    "tree": "tree",
     "vm": "vm",
     "why": "why",
 }
@@ -112,11 +114,13 @@ def dispatch(arguments: list[str]) -> int:
 
         print(USAGE, end="")
         return 0
-    module = COMMANDS.get(arguments[0])
+    first = command_position(arguments)
+    module = COMMANDS.get(arguments[first])
     if module is not None:
         from importlib import import_module
 
-        status: int = import_module(f"tracebee.cli.{module}").run(arguments[1:])
+        words = arguments[:first] + arguments[first + 1 :]
+        status: int = import_module(f"tracebee.cli.{module}").run(words)
         return status
     if any(word.startswith("--backend") for word in arguments):
         from tracebee.cli.guest import guest_kernel, run_there
@@ -132,6 +136,14 @@ def dispatch(arguments: list[str]) -> int:
     from tracebee.cli.trace import run as trace
 
     return trace(arguments)
+
+
+def command_position(arguments: list[str]) -> int:
+    """Which word may name a command: the first one, or, as bpftool has it, the first behind -j and -p."""
+    at = 0
+    while at + 1 < len(arguments) and arguments[at] in ("-j", "-p", "--json", "--pretty"):
+        at += 1
+    return at if arguments[at] in COMMANDS else 0
 
 
 def tool_position(arguments: list[str]) -> int | None:

@@ -43,9 +43,9 @@ class Complaint(NamedTuple):
 
 
 def check_statically(words: Sequence[str], format_: str) -> int:
-    """Check a script, a program given by -e, or an ELF object; the exit status is 1 if anything was found.
+    """Check a script, or a program given by -e; the exit status is 1 if anything was found.
 
-    Raises UsageError, SourceError, FormatError.
+    Raises UsageError, SourceError.
     """
     from tracebee.session.checking import CheckedMachine
 
@@ -56,11 +56,7 @@ def check_statically(words: Sequence[str], format_: str) -> int:
         if words[0] == "-e":
             found = list(of_script("stdin", words[1].encode("utf-8", "surrogateescape"), words[2:], machine))
         else:
-            data = read(words[0])
-            if data.startswith(b"\x7fELF"):
-                found = list(of_object(words[0], data, machine))
-            else:
-                found = list(of_script(words[0], data, words[1:], machine))
+            found = list(of_script(words[0], read(words[0]), words[1:], machine))
     finally:
         machine.close()
     for complaint in found:
@@ -113,15 +109,6 @@ def of_script(
         )
 
 
-def version_code() -> int:
-    """LINUX_VERSION_CODE of the running kernel."""
-    import re
-
-    numbers = [int(number) for number in re.findall(r"\d+", os.uname().release)[:3]]
-    major, minor, patch = (*numbers, 0, 0, 0)[:3]
-    return major << 16 | minor << 8 | min(patch, 255)
-
-
 def line_of(span: Span) -> int:
     """The line of a place; of what a macro brought in, that of its use."""
     while span.expanded_from is not None:
@@ -129,20 +116,13 @@ def line_of(span: Span) -> int:
     return span.source.position(span.start)[0]
 
 
-def of_object(name: str, data: bytes, machine: CheckedMachine) -> Iterator[Complaint]:
-    """The complaints about an object: reads behind an event's record, places that cannot be hooked."""
-    from tracebee.host.kconfig import read_kconfig
-    from tracebee.object import read_object
+def of_object(name: str, spec: ObjectSpec, machine: CheckedMachine) -> Iterator[Complaint]:
+    """The complaints about an object: reads behind an event's record, places that cannot be hooked.
+
+    `spec` has CO-RE's offsets where this kernel has them, so that what is left wrong is wrong here.
+    """
     from tracebee.object.contextreads import context_reads
 
-    try:
-        kconfig, _ = read_kconfig()
-    except OSError:
-        kconfig = {}
-    # What loaders add to the configuration of themselves.
-    kconfig = {"CONFIG_HZ": "250", "LINUX_HAS_BPF_COOKIE": "y", "LINUX_HAS_SYSCALL_WRAPPER": "y"} | kconfig
-    # CO-RE moves offsets to where this kernel has them, so that what is left wrong is wrong here.
-    spec = read_object(data, name, machine.btf(), kconfig=kconfig, version=version_code())
     programs = {program.name: program for program in spec.programs}
     for probe in spec.probes:
         program = programs[probe.program]

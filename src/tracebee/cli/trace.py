@@ -201,7 +201,7 @@ def read_source(arguments: Arguments) -> tuple[Source, list[str]]:
     if data.startswith(b"\x7fELF"):
         raise UsageError(
             f"{name} is an ELF object, not a script",
-            "tracebee.testing.load_object() runs the programs of objects with made-up events",
+            f"tracebee load {name} loads it, tracebee object show {name} shows what is in it",
         )
     return Source.decode(name, data), words
 
@@ -266,7 +266,7 @@ def run(words: list[str], check: Callable[[Compilation], None] | None = None) ->
     from tracebee.cli.output import open_output
     from tracebee.language.compile import compile_script
 
-    check_targets(arguments)
+    check_targets(arguments.command, arguments.pid)
     output = open_output(arguments.output, arguments.format, arguments.buffering, arguments.quiet)
     machine = make_machine(arguments)
     options = compile_options(arguments, parameters)
@@ -294,14 +294,14 @@ def reformat(source: Source) -> int:
     return 0
 
 
-def check_targets(arguments: Arguments) -> None:
+def check_targets(command: str | None, pid: int) -> None:
     """Refuse what could only fail later: a command that is none, a process that is not there."""
-    if arguments.command is not None:
+    if command is not None:
         from tracebee.session.child import find_executable, split_command
 
-        find_executable(split_command(arguments.command)[0])
-    if arguments.pid and not os.path.isdir(f"/proc/{arguments.pid}"):
-        raise TargetError(f"process {arguments.pid}", "there is no such process")
+        find_executable(split_command(command)[0])
+    if pid and not os.path.isdir(f"/proc/{pid}"):
+        raise TargetError(f"process {pid}", "there is no such process")
 
 
 def trace(

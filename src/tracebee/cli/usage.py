@@ -18,6 +18,8 @@ USAGE:
     tracebee doctor                           say what this machine and this process can trace
     tracebee check FILE                       find mistakes in a script or object that load well
     tracebee struct EVENT                     print a tracepoint's record as a structure
+    tracebee prog|map|link|btf COMMAND        look at what is loaded: list, show and more; prog --help tells
+    tracebee tree                             all that is loaded: processes, links, programs, maps
     tracebee vm run --kernel 6.1 -- COMMAND   run COMMAND on another kernel; also vm list, fetch, clean
     tracebee explain LOG                      say why the kernel refused a program, from the verifier's log
     tracebee conformance DIRECTORY            run the tests of bpf_conformance on the engine in user space

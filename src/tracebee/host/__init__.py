@@ -17,5 +17,9 @@ here changes anything on the machine, and nothing needs ctypes.
     perfmap       names that a JIT compiler left in /tmp
     demangle      C++ and Rust names for people
     identity      users, clocks, CPUs, cgroups, signals and system calls by name or number
+    mountinfo     what is mounted where
+    bpffs         bpf file systems and the files in them
+    holders       which processes hold which BPF objects
+    pmus          the numbers of perf's event sources
     rights        what the kernel would allow us
 """

@@ -105,24 +105,14 @@ class CgroupMount(Frozen):
 
 def parse_cgroup_mounts(mountinfo: str) -> list[CgroupMount]:
     """The hierarchies in /proc/PID/mountinfo (proc_pid_mountinfo(5)), cgroup2 first."""
-    mounts = []
-    for line in mountinfo.split("\n"):
-        head, separator, tail = line.partition(" - ")
-        fields = head.split(" ")
-        kinds = tail.split(" ")
-        if not separator or len(fields) < 6 or kinds[0] not in ("cgroup", "cgroup2"):
-            continue
-        version = 2 if kinds[0] == "cgroup2" else 1
-        options = kinds[2] if len(kinds) > 2 else ""
-        mounts.append(CgroupMount(_unescape(fields[4]), version, _unescape(fields[3]), options))
+    from tracebee.host.mountinfo import parse_mounts
+
+    mounts = [
+        CgroupMount(mount.path, 2 if mount.kind == "cgroup2" else 1, mount.root, mount.options)
+        for mount in parse_mounts(mountinfo)
+        if mount.kind in ("cgroup", "cgroup2")
+    ]
     return sorted(mounts, key=lambda mount: -mount.version)
-
-
-def _unescape(text: str) -> str:
-    """mountinfo writes blanks, newlines and backslashes as three octal digits."""
-    for code in (" ", "\t", "\n", "#"):
-        text = text.replace(f"\\{ord(code):03o}", code)
-    return text.replace("\\134", "\\")
 
 
 def read_cgroup_mounts() -> list[CgroupMount]:

@@ -1,54 +1,95 @@
-"""How the running kernel was built: the options of its configuration, where it is kept.
-
-A configuration has a line ``CONFIG_NAME=value`` for each option that is set, and ``# CONFIG_NAME is not set`` for
-one that is not; values are y, m, a number or a string in quotes.
-"""
+"""The configuration that the running kernel was built with, and its version as the kernel counts it."""
 
 from __future__ import annotations
 
-import gzip
+import errno
 import os
+import re
 
-_MAX_TEXT = 1 << 22
-"""A configuration has 300 KiB."""
+LARGEST = 8 << 20
+"""Bytes of configuration that are read; kernels have a quarter of a megabyte."""
+
+
+def read_kconfig() -> dict[str, str]:
+    """The settings by name, such as ``{"CONFIG_HZ": "250", "CONFIG_BPF": "y"}``; empty where they cannot be read."""
+    try:
+        return find_kconfig()
+    except OSError:
+        return {}
+
+
+def find_kconfig() -> dict[str, str]:
+    """As `read_kconfig`, but OSError tells why no file could be read, in preference to files that are not there.
+
+    Settings are in /proc/config.gz (CONFIG_IKCONFIG_PROC), or where distributions put them beside the kernel.
+    """
+    folder = f"/lib/modules/{os.uname().release}"
+    paths = (
+        "/proc/config.gz",
+        f"/boot/config-{os.uname().release}",
+        f"{folder}/config",
+        f"{folder}/build/.config",
+    )
+    failure: OSError = FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), paths[0])
+    for path in paths:
+        try:
+            return parse_kconfig(_read(path))
+        except EOFError as error:
+            failure = OSError(errno.EIO, str(error), path)
+        except OSError as error:
+            if error.errno != errno.ENOENT:
+                failure = error
+    raise failure
+
+
+def _read(path: str) -> str:
+    import gzip
+
+    with gzip.open(path) if path.endswith(".gz") else open(path, "rb") as file:
+        data = file.read(LARGEST)
+    return str(data, "utf-8", "replace")
 
 
 def parse_kconfig(text: str) -> dict[str, str]:
-    """Option → value, strings without their quotes; "n" for an option that is not set."""
-    options: dict[str, str] = {}
+    """Lines ``NAME=value``; what is said to be not set is ``n``."""
+    found = {}
     for line in text.splitlines():
         if line.startswith("CONFIG_"):
-            name, separator, value = line.partition("=")
-            if separator:
-                options[name] = value[1:-1] if value[:1] == '"' == value[-1:] and len(value) > 1 else value
+            name, equals, value = line.partition("=")
+            if equals:
+                found[name] = value
         elif line.startswith("# CONFIG_") and line.endswith(" is not set"):
-            options[line[2 : -len(" is not set")]] = "n"
-    return options
+            found[line[2 : -len(" is not set")]] = "n"
+    return found
 
 
-def read_kconfig(release: str = "") -> tuple[dict[str, str], str]:
-    """The running kernel's options, and the file that they are from.
+def kernel_version() -> int:
+    """The running kernel's LINUX_VERSION_CODE.
 
-    OSError where none of the usual files can be read: distributions keep it in /boot or below /lib/modules, and
-    kernels with CONFIG_IKCONFIG_PROC have it in /proc.
+    Debian and Ubuntu count another number in their release: what it was made from is elsewhere.
     """
-    release = release or os.uname().release
-    paths = [
-        "/proc/config.gz",
-        f"/boot/config-{release}",
-        f"/lib/modules/{release}/config",
-        f"/lib/modules/{release}/build/.config",
-    ]
-    failure: OSError | None = None
-    for path in paths:
-        try:
-            if path.endswith(".gz"):
-                with gzip.open(path, "rt", encoding="utf-8", errors="replace") as packed:
-                    return parse_kconfig(packed.read(_MAX_TEXT)), path
-            with open(path, encoding="utf-8", errors="replace") as plain:
-                return parse_kconfig(plain.read(_MAX_TEXT)), path
-        except (OSError, EOFError) as error:
-            failed = error if isinstance(error, OSError) else OSError(5, str(error), path)
-            if failure is None or failed.errno != 2:
-                failure = failed
-    raise failure or FileNotFoundError(2, os.strerror(2), paths[0])
+    system = os.uname()
+    try:
+        with open("/proc/version_signature", encoding="ascii", errors="replace") as file:
+            signature = file.read()
+    except OSError:
+        signature = ""
+    return version_code(system.release, system.version, signature)
+
+
+def version_code(release: str, build: str, signature: str = "") -> int:
+    """A version's code out of uname(2)'s `release` and `build`, and Ubuntu's /proc/version_signature; 0 if none.
+
+    The patch level takes eight bits and stays at 255 (include/linux/version.h, made by the kernel's Makefile).
+    """
+    text = release
+    if signature.split()[2:]:
+        text = signature.split()[2]
+    debian = re.search(r"Debian (\d+\.\d+\.\d+)", build)
+    if debian:
+        text = debian[1]
+    match = re.match(r"(\d+)\.(\d+)(?:\.(\d+))?", text)
+    if match is None:
+        return 0
+    major, minor, patch = int(match[1]), int(match[2]), int(match[3] or 0)
+    return major << 16 | minor << 8 | min(patch, 255)

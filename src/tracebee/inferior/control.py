@@ -272,6 +272,10 @@ class Inferior:
 
         self._burst = Burst(door, hook, self._enter, self._exit, self._inner, self._native)
 
+    def unhurry(self) -> None:
+        """Undo `quicken`: `events` are told of all stops again."""
+        self._burst = None
+
     def _handle_quickly(self, burst: Burst, tid: int, word: int) -> None:
         """Let machine code handle a stop, and more until one is not plain or there is something else to do."""
         from tracebee.inferior.burst import FAILED, OTHER

@@ -77,19 +77,22 @@ class Kfunc(Ref):
     """A kernel function to be called.
 
     It is bound to the function's BTF id; one in a module to the id plus the index of the module's BTF
-    descriptor in the load's fd_array << 32.
+    descriptor in the load's fd_array << 32.  The kernel may lack a `weak` one.
     """
 
     name: str
+    weak: bool = False
 
 
 class KernelSymbol(Ref):
     """A kernel variable whose address is wanted.
 
-    It is bound to the variable's BTF id; one in a module to the id plus the module's BTF descriptor << 32.
+    It is bound to the variable's BTF id; one in a module to the id plus the module's BTF descriptor << 32.  An
+    instruction that is no BPF_PSEUDO_BTF_ID gets the address itself.  The kernel may lack a `weak` one.
     """
 
     name: str
+    weak: bool = False
 
 
 class Insn(NamedTuple):

@@ -88,6 +88,9 @@ ATOMIC_NAMES = {
 NOSPEC = op.BPF_ST | 0xC0
 PERCPU_OFF = -1
 GOTO_OR_NOP = 1
+R12 = 12
+"""The last of the kernel's own registers: blinded constants go through r11, from Linux 7.2 on through r12."""
+
 GOTOX = op.BPF_JMP | op.BPF_JA | op.BPF_X
 CALLX = op.BPF_JMP | op.BPF_CALL | op.BPF_X
 
@@ -135,9 +138,13 @@ def format_insn(
     labels: Mapping[int, str] = _NO_NAMES,
     kfuncs: Mapping[int, str] = _NO_NAMES,
     map_ids: bool = False,
+    loaded: bool = False,
 ) -> str:
-    """One instruction as text; see disassemble().  Its `slot` is where distances to `labels` count from."""
-    text = _describe(insn, slot, _Names(labels, kfuncs, map_ids))
+    """One instruction as text; see disassemble().  Its `slot` is where distances to `labels` count from.
+
+    In a program that is `loaded` there may be registers r11 and r12.
+    """
+    text = _describe(insn, slot, _Names(labels, kfuncs, map_ids, loaded))
     if text is None:
         return _raw(insn)
     if not opcodes:
@@ -194,6 +201,7 @@ class _Names(NamedTuple):
     labels: Mapping[int, str]
     kfuncs: Mapping[int, str]
     map_ids: bool
+    loaded: bool = False
 
 
 def _describe(insn: Insn, slot: int, names: _Names) -> str | None:
@@ -202,7 +210,10 @@ def _describe(insn: Insn, slot: int, names: _Names) -> str | None:
         used = used_fields(insn)
     except NotAnInstruction:
         return _outside_the_rules(insn)
-    if field_fault(insn, used) is not None:
+    checked = insn
+    if names.loaded and op.R10 < max(insn.dst, insn.src) <= R12:
+        checked = insn._replace(dst=min(insn.dst, op.R10), src=min(insn.src, op.R10))
+    if field_fault(checked, used) is not None:
         return None
     kind = insn.code & 7
     if kind in (op.BPF_ALU, op.BPF_ALU64):

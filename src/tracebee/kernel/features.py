@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import struct
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tracebee.errors import SyscallError
@@ -48,7 +49,7 @@ def _loads(build: Callable[[Builder], None], kind: str = "RAW_TRACEPOINT", **opt
     return True
 
 
-def _has_helper(name: str, kind: str = "RAW_TRACEPOINT") -> bool:
+def _has_helper(name: str, kind: str = "RAW_TRACEPOINT", **options: Any) -> bool:
     """Whether programs of a type may call a helper.
 
     The call is made with arguments that cannot be right; what counts is whether the verifier complains about
@@ -59,10 +60,12 @@ def _has_helper(name: str, kind: str = "RAW_TRACEPOINT") -> bool:
     builder.mov_imm(0, 0)
     builder.exit()
     try:
-        fd, _ = bpf.prog_load(kind, encode(builder.finish()), log_level=1, log_size=1 << 16)
+        fd, _ = bpf.prog_load(kind, encode(builder.finish()), log_level=1, log_size=1 << 16, **options)
     except bpf.LoadRefused as refused:
         if refused.errno == errno.EPERM and not refused.log:
             raise
+        if not refused.log:
+            return False  # there are no programs of this type
         unknown = ("invalid func ", "unknown func ", "cannot use helper")
         return not any(words in refused.log for words in unknown)
     os.close(fd)
@@ -149,13 +152,13 @@ def _event_source(name: str) -> bool:
     return os.path.isdir(f"/sys/bus/event_source/devices/{name}")
 
 
-def _uprobe_multi() -> bool:
+def _uprobe_multi(attach_type: str = "TRACE_UPROBE_MULTI") -> bool:
     """Whether one link can hold many uprobes: a kernel that knows them complains about the bad path."""
     builder = Builder()
     builder.mov_imm(0, 0)
     builder.exit()
     try:
-        fd, _ = bpf.prog_load("KPROBE", encode(builder.finish()), expected_attach_type="TRACE_UPROBE_MULTI")
+        fd, _ = bpf.prog_load("KPROBE", encode(builder.finish()), expected_attach_type=attach_type)
     except bpf.LoadRefused as refused:
         if refused.errno == errno.EPERM:
             raise
@@ -164,7 +167,7 @@ def _uprobe_multi() -> bool:
         bpf.link_create(
             fd,
             0,
-            "TRACE_UPROBE_MULTI",
+            attach_type,
             {"uprobe_multi_path": b"/\0", "uprobe_multi_offsets": bytes(8)},
             uprobe_multi_cnt=1,
         )
@@ -248,6 +251,164 @@ def _d_path() -> bool:
     return _kernel_type("bpf_d_path", Func) is not None
 
 
+# --- BTF: a header, types, strings; as few as show a kind
+
+
+def _takes_btf(*types: tuple[int, ...], strings: bytes = b"") -> bool:
+    """Whether the kernel takes BTF with these types, after an ``int`` of id 1.  SyscallError without rights."""
+    words = [1, 1 << 24, 4, 1 << 24 | 32]
+    for one in types:
+        words += one
+    text = b"\0int\0x\0" + strings
+    data = struct.pack(
+        f"=HBB5I{len(words)}I", 0xEB9F, 1, 0, 24, 0, 4 * len(words), 4 * len(words), len(text), *words
+    )
+    try:
+        os.close(bpf.btf_load(data + text))
+    except SyscallError as error:
+        if error.errno == errno.EPERM:
+            raise
+        return False
+    return True
+
+
+_X = 5
+"""Where the name ``x`` is among those strings."""
+_PROTO = (0, 13 << 24, 0)
+_VAR = (_X, 14 << 24, 1, 1)
+
+BTF_KINDS: dict[str, tuple[str, str, Callable[[], bool]]] = {
+    "func": ("5.0", "types of functions", lambda: _takes_btf(_PROTO, (_X, 12 << 24, 2))),
+    "global_func": (
+        "5.6",
+        "functions that are not static",
+        lambda: _takes_btf(_PROTO, (_X, 12 << 24 | 1, 2)),
+    ),
+    "datasec": (
+        "5.2",
+        "sections of variables",
+        lambda: _takes_btf(_VAR, (_X + 2, 15 << 24 | 1, 4, 2, 0, 4), strings=b".data\0"),
+    ),
+    "datasec_names": (
+        "6.9",
+        "sections with a question mark",
+        lambda: _takes_btf(_VAR, (_X + 2, 15 << 24 | 1, 4, 2, 0, 4), strings=b"?.data\0"),
+    ),
+    "float": ("5.13", "floating-point types", lambda: _takes_btf((_X, 16 << 24, 4))),
+    "decl_tag": ("5.16", "tags of declarations", lambda: _takes_btf(_VAR, (_X, 17 << 24, 2, 0xFFFFFFFF))),
+    "type_tag": ("5.17", "tags of types", lambda: _takes_btf((_X, 18 << 24, 1), (0, 2 << 24, 2))),
+    "enum64": ("6.0", "enumerations of 64 bits", lambda: _takes_btf((_X, 19 << 24 | 1, 8, _X, 0, 0))),
+}
+"""Kinds of BTF by their words in tracebee.btf.sanitize.MISSING: first release, in words, and how to ask."""
+
+
+# --- questions about names of the uapi enums
+
+_MAP_SHAPES: dict[str, tuple[int, int, int]] = {
+    # key, value, entries; what is not here takes 4, 4, 1
+    "STACK_TRACE": (4, 8, 1),
+    "LPM_TRIE": (8, 4, 1),
+    "QUEUE": (0, 4, 1),
+    "STACK": (0, 4, 1),
+    "BLOOM_FILTER": (0, 4, 1),
+    "RINGBUF": (0, 0, 4096),
+    "USER_RINGBUF": (0, 0, 4096),
+    "ARENA": (0, 0, 1),
+    "CGROUP_STORAGE": (16, 8, 0),
+    "PERCPU_CGROUP_STORAGE": (16, 8, 0),
+    "SK_STORAGE": (4, 8, 0),
+    "INODE_STORAGE": (4, 8, 0),
+    "TASK_STORAGE": (4, 8, 0),
+    "CGRP_STORAGE": (4, 8, 0),
+}
+_LOCAL_STORAGE = ("SK_STORAGE", "INODE_STORAGE", "TASK_STORAGE", "CGRP_STORAGE")
+_MAP_FLAGS = dict.fromkeys((*_LOCAL_STORAGE, "LPM_TRIE"), 1) | {"ARENA": 1 << 10}
+
+_LOAD_ATTACH_TYPES = {
+    # Program types that need one to be loaded at all.
+    "CGROUP_SOCK_ADDR": "CGROUP_INET4_CONNECT",
+    "CGROUP_SOCKOPT": "CGROUP_GETSOCKOPT",
+    "SK_LOOKUP": "SK_LOOKUP",
+    "NETFILTER": "NETFILTER",
+}
+_FOR_BTF = {"TRACING": "TRACE_RAW_TP", "LSM": "LSM_MAC", "EXT": "", "STRUCT_OPS": ""}
+"""Types of programs that are for something in BTF: what is said of a wrong thing shows that they are known."""
+
+
+def probe_map_type(name: str) -> bool:
+    """Whether maps of a type (enum bpf_map_type without prefix) can be made.  Raises SyscallError without rights."""
+    if name == "UNSPEC":
+        return False
+    from tracebee.syscalls import bpfmaps
+    from tracebee.syscalls._uapi import BPF_MAP_TYPE
+
+    name = name.removesuffix("_DEPRECATED")
+    key, value, entries = _MAP_SHAPES.get(name, (4, 4, 1))
+    options: dict[str, Any] = {"flags": _MAP_FLAGS.get(name, 0)}
+    opened: list[int] = []
+    try:
+        if name in ("ARRAY_OF_MAPS", "HASH_OF_MAPS"):
+            opened.append(bpf.map_create("HASH", 4, 4, 1))
+            options["inner_map_fd"] = opened[0]
+        elif name in _LOCAL_STORAGE:
+            data = struct.pack(
+                "=HBB5I8I", 0xEB9F, 1, 0, 24, 0, 32, 32, 10, 1, 1 << 24, 4, 1 << 24 | 32, 5, 1 << 24, 8, 64
+            )
+            opened.append(bpf.btf_load(data + b"\0int\0long\0"))
+            options |= {"btf_fd": opened[0], "key_type": 1, "value_type": 2}
+        elif name == "STRUCT_OPS":
+            options |= {"btf_fd": -1, "vmlinux_value_type": 1}
+        opened.append(bpfmaps.create(BPF_MAP_TYPE[name], key, value, entries, **options))
+    except SyscallError as error:
+        if error.errno == errno.EPERM:
+            raise
+        # What needs a structure of the kernel is told that the one given is none.
+        return name == "STRUCT_OPS" and error.errno == bpfmaps.ENOTSUPP
+    finally:
+        for fd in opened:
+            os.close(fd)
+    return True
+
+
+def probe_program_type(name: str) -> bool:
+    """Whether programs of a type (enum bpf_prog_type without prefix) can be loaded.  SyscallError without rights."""
+    if name == "UNSPEC":
+        return False
+    builder = Builder()
+    builder.mov_imm(0, 1 if name in ("SK_LOOKUP", "NETFILTER") else 0)
+    builder.exit()
+    options: dict[str, Any] = {"expected_attach_type": _LOAD_ATTACH_TYPES.get(name, "")}
+    if name == "SYSCALL":
+        options["flags"] = 1 << 4
+    if name in _FOR_BTF:
+        options |= {
+            "expected_attach_type": _FOR_BTF[name],
+            "attach_btf_id": 1,
+            "log_level": 1,
+            "log_size": 1 << 12,
+        }
+    try:
+        fd, _ = bpf.prog_load(name, encode(builder.finish()), **options)
+    except bpf.LoadRefused as refused:
+        if refused.errno == errno.EPERM and not refused.log:
+            if name in _FOR_BTF and missing_right("loading BPF programs") is None:
+                return False  # some kernels refuse them to everybody
+            raise
+        return name in _FOR_BTF and bool(refused.log)
+    os.close(fd)
+    return True
+
+
+def probe_helper(program_type: str, helper: str) -> bool:
+    """Whether programs of a type may call a helper, by its name without ``bpf_``.  SyscallError without rights."""
+    options: dict[str, Any] = {}
+    if program_type in _LOAD_ATTACH_TYPES:
+        options["expected_attach_type"] = _LOAD_ATTACH_TYPES[program_type]
+    if program_type == "SYSCALL":
+        options["flags"] = 1 << 4
+    return _has_helper(helper, program_type, **options)
+
+
 def _helper(name: str, since: str, description: str, without: str) -> Feature:
     return Feature(name, since, description, without, lambda: _has_helper(name))
 
@@ -294,6 +455,20 @@ FEATURES = {
             "a perf event for each kprobe",
             lambda: _kprobe_links("TRACE_KPROBE_MULTI"),
         ),
+        Feature(
+            "kprobe_session",
+            "6.10",
+            "one program for starts and returns of kernel functions",
+            "they are refused",
+            lambda: _kprobe_links("TRACE_KPROBE_SESSION"),
+        ),
+        Feature(
+            "uprobe_session",
+            "6.13",
+            "one program for starts and returns of user functions",
+            "they are refused",
+            lambda: _uprobe_multi("TRACE_UPROBE_SESSION"),
+        ),
         Feature("fentry", "5.5", "fentry and fexit programs", "they are refused", _fentry),
         Feature("kprobe", "4.1", "kprobes", "they are refused", lambda: _event_source("kprobe")),
         Feature("uprobe", "4.1", "uprobes", "they are refused", lambda: _event_source("uprobe")),
@@ -336,6 +511,10 @@ FEATURES = {
             "path()",
             "it is refused",
             _d_path,
+        ),
+        *(
+            Feature(f"btf_{word}", since, words, "objects' types are made simpler", attempt)
+            for word, (since, words, attempt) in BTF_KINDS.items()
         ),
     )
 }

@@ -62,9 +62,23 @@ class Ring:
 
         Raises SyscallError.
         """
+        self._begin(bpf.map_create("RINGBUF", 0, 0, size, name=name), size, largest)
+
+    @classmethod
+    def open(cls, fd: int, size: int, largest: int | None = None) -> Ring:
+        """The reader of a ring buffer that is there: of `size` bytes, which is its max_entries.
+
+        The descriptor stays the caller's.  A ring buffer has one reader: what this one takes, another misses.
+        Raises SyscallError.
+        """
+        ring = cls.__new__(cls)
+        ring._begin(os.dup(fd), size, largest)
+        return ring
+
+    def _begin(self, fd: int, size: int, largest: int | None) -> None:
         self.size = size
         self.beyond = beyond_the_end(size, size if largest is None else largest)
-        self.fd = bpf.map_create("RINGBUF", 0, 0, size, name=name)
+        self.fd = fd
         self._maps: list[mmap.mmap] = []
         self._views: list[memoryview] = []
         try:

@@ -36,7 +36,7 @@ class Hook(NamedTuple):
     `type` and `attach_type` are names of the uapi enums without prefix.  `place` makes the attachment out of
     what is behind the slash, where that says enough; it raises ValueError, with what it should look like, if
     it makes no sense.  With a `target` it is something in the kernel whose BTF id the load needs, under a name that
-    `target` is the start of.
+    `target` is the start of; for "freplace" it is in another program.  With `frags` packets may come in pieces.
     """
 
     pattern: str
@@ -46,6 +46,7 @@ class Hook(NamedTuple):
     place: Place | None = None
     target: str | None = None
     sleepable: bool = False
+    frags: bool = False
 
 
 class Section(NamedTuple):
@@ -79,11 +80,11 @@ def _kprobe(returns: bool) -> Place:
     return place
 
 
-def _kprobes(returns: bool) -> Place:
+def _kprobes(returns: bool, session: bool = False) -> Place:
     def place(text: str) -> Attach:
         if not re.fullmatch(r"[\w.*?]+", text):
             raise ValueError("pattern of letters, digits and the signs _ . * ?")
-        return KprobePattern(text, returns)
+        return KprobePattern(text, returns, session)
 
     return place
 
@@ -91,12 +92,12 @@ def _kprobes(returns: bool) -> Place:
 _UPROBE = re.compile(r"(.+):([\w.@$*?]+)(?:\+(0[xX][0-9a-fA-F]+|[0-9]+))?")
 
 
-def _uprobe(returns: bool, many: bool = False) -> Place:
+def _uprobe(returns: bool, many: bool = False, session: bool = False) -> Place:
     def place(text: str) -> Attach:
         match = _UPROBE.fullmatch(text)
         if match is None:
             raise ValueError("path:function or path:function+offset")
-        return FunctionUprobe(match[1], match[2], int(match[3] or "0", 0), returns, many)
+        return FunctionUprobe(match[1], match[2], int(match[3] or "0", 0), returns, many, session)
 
     return place
 
@@ -141,7 +142,13 @@ HOOKS: tuple[Hook, ...] = (
     Hook("kretprobe+", "KPROBE", "", _RETURNS, _kprobe(True)),
     Hook("kprobe.multi+", "KPROBE", "TRACE_KPROBE_MULTI", "the starts of many functions", _kprobes(False)),
     Hook("kretprobe.multi+", "KPROBE", "TRACE_KPROBE_MULTI", "the returns of many functions", _kprobes(True)),
-    Hook("kprobe.session+", "KPROBE", "TRACE_KPROBE_SESSION", "starts and returns of many functions"),
+    Hook(
+        "kprobe.session+",
+        "KPROBE",
+        "TRACE_KPROBE_SESSION",
+        "starts and returns of many functions",
+        _kprobes(False, True),
+    ),
     Hook("ksyscall+", "KPROBE", "", "the kernel's function of a system call", _system_call(False)),
     Hook("kretsyscall+", "KPROBE", "", "the return of a system call's function", _system_call(True)),
     Hook("uprobe+", "KPROBE", "", _USER, _uprobe(False)),
@@ -159,12 +166,19 @@ HOOKS: tuple[Hook, ...] = (
         _uprobe(True, True),
         sleepable=True,
     ),
-    Hook("uprobe.session+", "KPROBE", "TRACE_UPROBE_SESSION", "starts and returns of functions of a program"),
+    Hook(
+        "uprobe.session+",
+        "KPROBE",
+        "TRACE_UPROBE_SESSION",
+        "starts and returns of functions of a program",
+        _uprobe(False, True, True),
+    ),
     Hook(
         "uprobe.session.s+",
         "KPROBE",
         "TRACE_UPROBE_SESSION",
-        "starts and returns of functions",
+        "starts and returns of functions of a program",
+        _uprobe(False, True, True),
         sleepable=True,
     ),
     Hook("usdt+", "KPROBE", "", "a static probe of a program", _usdt),
@@ -188,7 +202,7 @@ HOOKS: tuple[Hook, ...] = (
         "bpf_iter_",
         True,
     ),
-    Hook("freplace+", "EXT", "", "instead of a function of another program"),
+    Hook("freplace+", "EXT", "", "instead of a function of another program", _trampoline, ""),
     Hook("perf_event", "PERF_EVENT", "", "a counter of perf events"),
     Hook("syscall", "SYSCALL", "", "run on request", sleepable=True),
     Hook("struct_ops+", "STRUCT_OPS", "", "a function of a structure of the kernel"),
@@ -196,11 +210,11 @@ HOOKS: tuple[Hook, ...] = (
     # --- packets
     Hook("socket", "SOCKET_FILTER", "", "packets of a socket"),
     Hook("xdp", "XDP", "XDP", "packets of a network device, first of all"),
-    Hook("xdp.frags", "XDP", "XDP", "packets of a network device, first of all"),
+    Hook("xdp.frags", "XDP", "XDP", "packets of a network device, first of all", frags=True),
     Hook("xdp/devmap", "XDP", "XDP_DEVMAP", "packets on their way to another device"),
-    Hook("xdp.frags/devmap", "XDP", "XDP_DEVMAP", "packets on their way to another device"),
+    Hook("xdp.frags/devmap", "XDP", "XDP_DEVMAP", "packets on their way to another device", frags=True),
     Hook("xdp/cpumap", "XDP", "XDP_CPUMAP", "packets on their way to another processor"),
-    Hook("xdp.frags/cpumap", "XDP", "XDP_CPUMAP", "packets on their way to another processor"),
+    Hook("xdp.frags/cpumap", "XDP", "XDP_CPUMAP", "packets on their way to another processor", frags=True),
     Hook("tc", "SCHED_CLS", "", _CLS),
     Hook("tc/ingress", "SCHED_CLS", "TCX_INGRESS", _CLS),
     Hook("tc/egress", "SCHED_CLS", "TCX_EGRESS", _CLS),
@@ -264,6 +278,10 @@ HOOKS: tuple[Hook, ...] = (
 
 _WHOLE = {hook.pattern: hook for hook in HOOKS if not hook.pattern.endswith("+")}
 _OPEN = {hook.pattern[:-1]: hook for hook in HOOKS if hook.pattern.endswith("+")}
+
+
+UNKNOWN = Section(Hook("", ""), "", None, False)
+"""What a section says whose name fits no pattern, for whoever only looks."""
 
 
 def read_section(name: str) -> Section:

@@ -9,7 +9,9 @@ from __future__ import annotations
 from bisect import bisect_left
 from typing import TYPE_CHECKING, NamedTuple
 
-from tracebee.btf.core import patch
+from tracebee.btf.core import POISON, Targets, patch
+from tracebee.btf.reader import Btf
+from tracebee.btf.types import DeclTag, Func
 from tracebee.errors import FormatError
 from tracebee.insn import opcodes as op
 from tracebee.insn.codec import (
@@ -40,6 +42,8 @@ from tracebee.object.elf import (
     shown,
 )
 from tracebee.object.maps import finder
+from tracebee.object.problems import Problems
+from tracebee.object.purposes import ARENA, JUMP_TABLES
 from tracebee.spec.objects import FuncInfo, LineInfo
 
 if TYPE_CHECKING:
@@ -48,7 +52,6 @@ if TYPE_CHECKING:
 
     from tracebee.btf import ext
     from tracebee.btf.ext import BtfExt
-    from tracebee.btf.reader import Btf
     from tracebee.object.elf import Elf, Relocation, Section
     from tracebee.object.externs import Extern
     from tracebee.object.maps import Defined
@@ -70,23 +73,29 @@ class Function(NamedTuple):
 
 
 class Linked(NamedTuple):
-    """The instructions of a program with all functions that it calls, and their records."""
+    """The instructions of a program with all functions that it calls, and their records.
+
+    `parts` are those functions, the program itself first, each with the slot that it begins at.
+    """
 
     insns: tuple[Insn, ...]
     func_info: tuple[FuncInfo, ...]
     line_info: tuple[LineInfo, ...]
+    parts: tuple[tuple[Function, int], ...] = ()
 
 
-class _Code(NamedTuple):
+class Code(NamedTuple):
     """A section of code, relocated.
 
     `at` is the index of the instruction at each slot, -1 in the middle of one; `calls` are the functions that
-    instructions refer to, as section and slot, by the slot of the instruction.
+    instructions refer to, as section and slot, by the slot of the instruction.  `gone` has the slots of those that
+    CO-RE has no answer for, each with the register that the instruction was to set.
     """
 
     insns: list[Insn]
     at: list[int]
     calls: dict[int, tuple[int, int]]
+    gone: dict[int, int]
 
 
 class Linker:
@@ -103,12 +112,15 @@ class Linker:
         maps: list[Defined],
         data: list[Defined],
         externs: Mapping[str, Extern],
-        target: Btf | None,
+        target: Btf | Targets | None,
+        problems: Problems | None = None,
     ) -> None:
+        """`problems` take what is wrong with an instruction, which then stays as it is."""
         self.elf = elf
+        self.problems = problems or Problems()
         self.btf = btf
         self.ext = ext
-        self.target = target
+        self.target = Targets(target) if isinstance(target, Btf) else target
         self.externs = externs
         if ext is not None:
             for functions in ext.func_info.values():
@@ -118,38 +130,56 @@ class Linker:
         self.map_at = finder(maps)
         self.map_sections = {one.section for one in maps}
         self.data = {one.section: one for one in data}
-        self.functions = {
-            (function.section, function.start): function
-            for section in elf.sections
-            if section.is_code
-            for function in functions_of(elf, section)
-        }
-        self.code = {section.number: self._read(section) for section in elf.sections if section.is_code}
+        self.functions: dict[tuple[int, int], Function] = {}
+        self.code: dict[int, Code] = {}
+        readable = []
+        for section in elf.sections:
+            if section.is_code:
+                try:
+                    found = functions_of(elf, section)
+                    self.code[section.number] = self._decode(section)
+                except FormatError as error:
+                    self.problems.take(error)
+                    continue
+                self.functions |= {(function.section, function.start): function for function in found}
+                readable.append(section)
+        for section in readable:
+            self._bind(section, self.code[section.number])
         self.callers: dict[int, list[int]] = {}
+        self.callbacks: dict[str, str] | None = None
+        self.named: dict[str, Function] = {}
         self.slots = 0
+        self.budget = MAX_SLOTS
 
     # --- relocation
 
-    def _read(self, section: Section) -> _Code:
+    def _decode(self, section: Section) -> Code:
         try:
             insns = decode(section.data, byteorder=self.elf.byteorder)
         except FormatError as error:
             raise FormatError(f"section {shown(section.name)}: {error.what}", error.offset) from error
-        code = _Code(insns, _index(insns), {})
+        return Code(insns, _index(insns), {}, {})
+
+    def _bind(self, section: Section, code: Code) -> None:
         for row in self.elf.relocations.get(section.number, ()):
             if row.type != R_BPF_NONE:
-                self._relocate(section, code, row)
+                try:
+                    self._relocate(section, code, row)
+                except FormatError as error:
+                    self.problems.take(error)
         self._find_local_calls(section, code)
-        self._answer_core(section, code)
-        return code
+        try:
+            self._answer_core(section, code)
+        except FormatError as error:
+            self.problems.take(error)
 
-    def _place(self, section: Section, code: _Code, slot: int, what: str) -> int:
+    def _place(self, section: Section, code: Code, slot: int, what: str) -> int:
         index = code.at[slot] if slot < len(code.at) else -1
         if index < 0:
             raise FormatError(f"section {shown(section.name)}: {what} {slot} is no instruction")
         return index
 
-    def _relocate(self, section: Section, code: _Code, row: Relocation) -> None:
+    def _relocate(self, section: Section, code: Code, row: Relocation) -> None:
         slot, rest = divmod(row.offset, SLOT_BYTES)
         index = self._place(section, code, slot, "relocated slot")
         insn = code.insns[index]
@@ -164,7 +194,7 @@ class Linker:
                 f"section {shown(section.name)}: instruction {slot} has no place for a relocation", row.offset
             )
 
-    def _load(self, section: Section, code: _Code, slot: int, insn: Insn, row: Relocation) -> Insn:
+    def _load(self, section: Section, code: Code, slot: int, insn: Insn, row: Relocation) -> Insn:
         """An instruction that loads an address."""
         symbol = row.symbol
         where = f"section {shown(section.name)}, instruction {slot}"
@@ -187,27 +217,36 @@ class Linker:
                 raise FormatError(f"{where}: the address of a function is inside of an instruction")
             code.calls[slot] = (symbol.section, offset // SLOT_BYTES)
             return insn._replace(src=op.BPF_PSEUDO_FUNC, imm=0)
+        name = self.elf.sections[symbol.section].name if symbol.section < len(self.elf.sections) else ""
+        if name == ".maps":
+            raise FormatError(f"{where}: what map {shown(symbol.name)} is like is not known")
+        if name == ARENA:
+            raise FormatError(f"{where}: {shown(symbol.name)} is in an arena, which cannot be loaded yet")
+        if name == JUMP_TABLES:
+            raise FormatError(f"{where}: there is a table of jumps (gotox), which cannot be loaded yet")
         if symbol.section == SHN_COMMON:
             raise FormatError(f"{where}: {shown(symbol.name)} has no section: compile with -fno-common")
         raise FormatError(f"{where}: the address of {shown(symbol.name)} cannot be had by a program")
 
     def _extern_load(self, where: str, insn: Insn, name: str) -> Insn:
         extern = self.externs.get(name)
-        if extern is None or extern.kind == "function":
-            raise FormatError(f"{where}: {shown(name)} is not defined in this object")
+        if extern is None:
+            raise self._not_here(where, shown(name))
         if extern.kind == "config":
             return insn._replace(src=op.BPF_PSEUDO_MAP_VALUE, imm=0, ref=MapValue(".kconfig", extern.offset))
-        src = op.BPF_PSEUDO_BTF_ID if extern.kind == "variable" else 0
-        return insn._replace(src=src, imm=0, ref=KernelSymbol(name))
+        src = 0 if extern.kind == "address" else op.BPF_PSEUDO_BTF_ID
+        return insn._replace(src=src, imm=0, ref=KernelSymbol(name, extern.is_weak))
 
-    def _call(self, section: Section, code: _Code, slot: int, insn: Insn, row: Relocation) -> Insn:
+    def _call(self, section: Section, code: Code, slot: int, insn: Insn, row: Relocation) -> Insn:
         symbol = row.symbol
         where = f"section {shown(section.name)}, instruction {slot}"
         if symbol.section == SHN_UNDEF:
             extern = self.externs.get(symbol.name)
             if extern is None or extern.kind != "function":
-                raise FormatError(f"{where}: the function {shown(symbol.name)} is not defined in this object")
-            return insn._replace(src=op.BPF_PSEUDO_KFUNC_CALL, off=0, imm=0, ref=Kfunc(symbol.name))
+                raise self._not_here(where, f"the function {shown(symbol.name)}")
+            return insn._replace(
+                src=op.BPF_PSEUDO_KFUNC_CALL, off=0, imm=0, ref=Kfunc(symbol.name, extern.is_weak)
+            )
         if not self._is_code(symbol.section):
             raise FormatError(f"{where}: {shown(symbol.name)} is no function")
         # What is called lies so many slots behind the symbol, counted from the one after the call.
@@ -215,10 +254,17 @@ class Linker:
         code.calls[slot] = (symbol.section, goal)
         return insn._replace(src=op.BPF_PSEUDO_CALL, imm=0)
 
+    def _not_here(self, where: str, what: str) -> FormatError:
+        error = FormatError(f"{where}: {what} is not defined in this object")
+        error.hint = "where another object has it, link them: tracebee object link -o OUT.o A.o B.o"
+        if self.btf is None:
+            error.hint = "compile with -g: only types tell what is taken from the kernel"
+        return error
+
     def _is_code(self, number: int) -> bool:
         return 0 < number < len(self.elf.sections) and self.elf.sections[number].is_code
 
-    def _find_local_calls(self, section: Section, code: _Code) -> None:
+    def _find_local_calls(self, section: Section, code: Code) -> None:
         """Calls by distance, which need no relocation within a section."""
         slot = 0
         for insn in code.insns:
@@ -230,13 +276,15 @@ class Linker:
                         code.calls[slot] = (section.number, goal)
             slot += insn.slots
 
-    def _answer_core(self, section: Section, code: _Code) -> None:
+    def _answer_core(self, section: Section, code: Code) -> None:
         if self.target is None or self.ext is None or self.btf is None:
             return
         cut: set[int] = set()
         for relo in self.ext.core_relos.get(section.name, ()):
             index = self._place(section, code, relo.insn_offset, "CO-RE relocation at")
             patched = patch(code.insns[index], relo, self.btf, self.target)
+            if patched.imm == POISON and patched.code == CALL:
+                code.gone[relo.insn_offset] = code.insns[index].dst
             if patched.slots != code.insns[index].slots:
                 cut.add(index)
             code.insns[index] = patched
@@ -255,6 +303,12 @@ class Linker:
         order = [main]
         base = {(main.section, main.start): 0}
         size = main.end - main.start
+        callback = self._exception_callback(main)
+        if callback is not None and (callback.section, callback.start) not in base:
+            base[callback.section, callback.start] = size
+            size += callback.end - callback.start
+            self._spend(callback.end - callback.start)
+            order.append(callback)
         for function in order:
             for slot in self._calls_in(function):
                 goal = self.code[function.section].calls[slot]
@@ -276,12 +330,30 @@ class Linker:
         lines: list[LineInfo] = []
         for function in order:
             self._append(function, base, insns, functions, lines)
-        return Linked(tuple(insns), tuple(functions), tuple(lines))
+        parts = [(function, base[function.section, function.start]) for function in order]
+        return Linked(tuple(insns), tuple(functions), tuple(lines), tuple(parts))
+
+    def _exception_callback(self, main: Function) -> Function | None:
+        """The function that a program's declaration tag names, and which nothing calls: what bpf_throw() ends in.
+
+        The verifier finds it by the same tag.
+        """
+        if self.callbacks is None:
+            self.callbacks = _exception_callbacks(self.btf)
+        name = self.callbacks.get(main.name)
+        if name is None:
+            return None
+        found = [one for one in self.functions.values() if one.name == name]
+        if not found:
+            raise FormatError(
+                f"{main.name}: its exception callback {shown(name)} is not defined in this object"
+            )
+        return found[0]
 
     def _spend(self, slots: int) -> None:
         self.slots += slots
-        if self.slots > MAX_SLOTS:
-            raise FormatError(f"the programs and what they call have more than {MAX_SLOTS} instructions")
+        if self.slots > self.budget:
+            raise FormatError(f"the programs and what they call have more than {self.budget} instructions")
 
     def _calls_in(self, function: Function) -> list[int]:
         """The slots of a function that refer to functions."""
@@ -319,6 +391,19 @@ class Linker:
             lines.append(LineInfo(offset + shift, file, text, number, column))
 
 
+def _exception_callbacks(btf: Btf | None) -> dict[str, str]:
+    """The names of exception callbacks by program: ``btf_decl_tag("exception_callback:NAME")``."""
+    found: dict[str, str] = {}
+    for type_id, text in btf.names_of_kind(DeclTag) if btf is not None else ():
+        start, colon, name = text.partition(":")
+        if start == "exception_callback" and colon and btf is not None:
+            tag = btf.type(type_id)
+            about = btf.type(tag.type_id) if isinstance(tag, DeclTag) and tag.component_index < 0 else None
+            if isinstance(about, Func):
+                found[about.name] = name
+    return found
+
+
 def _within(records: list[Record], function: Function) -> list[Record]:
     """The records about a function, out of those of its section; these are in order."""
     first = bisect_left(records, function.start, key=lambda record: record.insn_offset)
@@ -335,9 +420,7 @@ def _index(insns: list[Insn]) -> list[int]:
 
 def functions_of(elf: Elf, section: Section) -> list[Function]:
     """The functions in a section of code, in order; they do not overlap.  Raises FormatError."""
-    inside = [
-        symbol for symbol in elf.symbols if symbol.section == section.number and symbol.type != STT_SECTION
-    ]
+    inside = [symbol for symbol in elf.symbols_in(section.number) if symbol.type != STT_SECTION]
     symbols = [symbol for symbol in inside if symbol.type == STT_FUNC]
     if not symbols:
         # Assembler and old compilers do not say that a symbol is a function; labels are local.

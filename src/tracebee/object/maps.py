@@ -10,7 +10,7 @@ import struct
 from bisect import bisect_left
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from tracebee.btf.types import Array, Composite, Datasec, Enum64, FuncProto, Ptr, Var
+from tracebee.btf.types import VAR_GLOBAL_EXTERN, Array, Composite, Datasec, Enumeration, FuncProto, Ptr, Var
 from tracebee.errors import FormatError
 from tracebee.object.elf import SHF_ALLOC, SHN_UNDEF, SHT_NOBITS, SHT_PROGBITS, STT_FUNC, STT_SECTION, shown
 from tracebee.spec.objects import MapSpec
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from tracebee.btf.reader import Btf
     from tracebee.object.elf import Elf, Section, Symbol
+    from tracebee.object.problems import Problems
 
 _TYPES = """
 UNSPEC HASH ARRAY PROG_ARRAY PERF_EVENT_ARRAY PERCPU_HASH PERCPU_ARRAY STACK_TRACE CGROUP_ARRAY LRU_HASH
@@ -31,6 +32,13 @@ TASK_STORAGE BLOOM_FILTER USER_RINGBUF CGRP_STORAGE ARENA INSN_ARRAY
 TYPES = tuple(_TYPES.split())
 """enum bpf_map_type of linux/bpf.h."""
 
+FLAGS = (
+    *("NO_PREALLOC", "NO_COMMON_LRU", "NUMA_NODE", "RDONLY", "WRONLY", "STACK_BUILD_ID", "ZERO_SEED"),
+    *("RDONLY_PROG", "WRONLY_PROG", "CLONE", "MMAPABLE", "PRESERVE_ELEMS", "INNER_MAP", "LINK", "PATH_FD"),
+    *("VTYPE_BTF_OBJ_FD", "TOKEN_FD", "SEGV_ON_FAULT", "NO_USER_CONV", "RB_OVERWRITE"),
+)
+"""BPF_F_* of BPF_MAP_CREATE in linux/bpf.h, from bit 0 on."""
+
 OUTER = ("ARRAY_OF_MAPS", "HASH_OF_MAPS")
 
 BPF_F_RDONLY_PROG = 1 << 7
@@ -39,6 +47,13 @@ LARGEST_DATA = 1 << 26
 
 PIN_BY_NAME = 1
 RING_PAGE = 4096
+
+
+def flag_names(flags: int) -> list[str]:
+    """The flags of a map by name, what has none as a number."""
+    names = [f"BPF_F_{name}" for bit, name in enumerate(FLAGS) if flags >> bit & 1]
+    rest = flags >> len(FLAGS) << len(FLAGS)
+    return [*names, f"{rest:#x}"] if rest else names
 
 
 class Defined(NamedTuple):
@@ -54,41 +69,51 @@ class Defined(NamedTuple):
     values: int = -1
 
 
-def read_maps(elf: Elf, btf: Btf | None) -> list[Defined]:
-    """All maps, in the order of the file.  Raises FormatError."""
+def read_maps(elf: Elf, btf: Btf | None, problems: Problems) -> list[Defined]:
+    """All maps, in the order of the file.  A map that makes no sense goes to `problems`, as a FormatError."""
     found: list[Defined] = []
     for section in elf.sections:
-        if section.name == ".maps" and section.type == SHT_PROGBITS:
-            found += _by_types(elf, btf, section)
-        elif section.name == "maps" or section.name.startswith("maps/"):
-            found += _legacy(elf, section)
+        try:
+            if section.name == ".maps" and section.type == SHT_PROGBITS:
+                found += _by_types(elf, btf, section, problems)
+            elif section.name == "maps" or section.name.startswith("maps/"):
+                found += _legacy(elf, section)
+        except FormatError as error:
+            problems.take(error)
     seen: set[str] = set()
     for one in found:
         if one.spec.name in seen:
-            raise FormatError(f"map {shown(one.spec.name)} is defined twice")
+            problems.take(FormatError(f"map {shown(one.spec.name)} is defined twice"))
         seen.add(one.spec.name)
-    return _with_entries(elf, found)
+    return [_with_entries(elf, one, problems) for one in found]
 
 
 # --- .maps
 
 
-def _by_types(elf: Elf, btf: Btf | None, section: Section) -> Iterator[Defined]:
+def _by_types(elf: Elf, btf: Btf | None, section: Section, problems: Problems) -> list[Defined]:
     type_id = btf.find(".maps", Datasec) if btf is not None else None
     if btf is None or type_id is None:
-        raise FormatError("the section .maps has no types: compile with -g")
+        error = FormatError("the section .maps has no types")
+        error.hint = "compile with -g"
+        raise error
     places = {symbol.name: symbol for symbol in elf.symbols_in(section.number)}
     datasec = btf.type(type_id)
     assert isinstance(datasec, Datasec)
     made = []
     for variable in datasec.variables:
-        var = btf.type(variable.type_id)
-        symbol = places.get(var.name) if isinstance(var, Var) else None
-        if symbol is None or not isinstance(var, Var):
-            raise FormatError(f"map {shown(var.name)} has no symbol in .maps")
-        spec, values = _Definition(btf, var.name).read(var.type_id)
-        made.append(Defined(spec, section.number, symbol.value, symbol.size, values))
-    return iter(sorted(made, key=lambda one: one.offset))
+        try:
+            var = btf.type(variable.type_id)
+            if isinstance(var, Var) and var.linkage == VAR_GLOBAL_EXTERN:
+                continue  # in another file
+            symbol = places.get(var.name) if isinstance(var, Var) else None
+            if symbol is None or not isinstance(var, Var):
+                raise FormatError(f"map {shown(var.name)} has no symbol in .maps")
+            spec, values = _Definition(btf, var.name).read(var.type_id)
+            made.append(Defined(spec, section.number, symbol.value, symbol.size, values))
+        except FormatError as error:
+            problems.take(error)
+    return sorted(made, key=lambda one: one.offset)
 
 
 class _Definition:
@@ -180,7 +205,7 @@ class _Definition:
         found = self.btf.type(self.btf.resolve(self._pointed(name, type_id)))
         if isinstance(found, Array):
             return found.count
-        if isinstance(found, Enum64) and len(found.values) == 1:
+        if isinstance(found, Enumeration) and len(found.values) == 1:
             return found.values[0].value & 0xFFFF_FFFF_FFFF_FFFF
         raise self.wrong(f"its member {shown(name)} is no number")
 
@@ -234,8 +259,12 @@ def _legacy(elf: Elf, section: Section) -> Iterator[Defined]:
         data = section.data[symbol.value : symbol.value + stride]
         rows.append((symbol, list(struct.unpack(f"{mark}{stride // 4}I", data))))
     made = [_legacy_spec(symbol.name, words) for symbol, words in rows]
+    by_id: dict[int, MapSpec] = {}
+    for spec, (_, words) in zip(made, rows, strict=True):
+        if stride == 36 and spec.type not in OUTER:
+            by_id.setdefault(words[5], spec)
     for index, (_, words) in enumerate(rows):
-        inner = _legacy_inner(made, rows, words) if made[index].type in OUTER else None
+        inner = _legacy_inner(made, by_id, words) if made[index].type in OUTER else None
         if inner is not None:
             made[index] = _changed(made[index], inner=_changed(inner, name=f"{made[index].name}.inner"))
     return iter(
@@ -254,16 +283,10 @@ def _legacy_spec(name: str, words: list[int]) -> MapSpec:
     return MapSpec(name, TYPES[kind], key_size, value_size, entries, flags, pinned=pinned)
 
 
-def _legacy_inner(
-    made: list[MapSpec], rows: list[tuple[Symbol, list[int]]], words: list[int]
-) -> MapSpec | None:
+def _legacy_inner(made: list[MapSpec], by_id: dict[int, MapSpec], words: list[int]) -> MapSpec | None:
     if len(words) == 7:
         return made[words[5]] if words[5] < len(made) and made[words[5]].type not in OUTER else None
-    if len(words) == 9 and words[7]:
-        for spec, (_, other) in zip(made, rows, strict=True):
-            if other[5] == words[7] and spec.type not in OUTER:
-                return spec
-    return None
+    return by_id.get(words[7]) if len(words) == 9 and words[7] else None
 
 
 def _changed(spec: MapSpec, **changes: Any) -> MapSpec:
@@ -274,40 +297,45 @@ def _changed(spec: MapSpec, **changes: Any) -> MapSpec:
 # --- entries from the start
 
 
-def _with_entries(elf: Elf, maps: list[Defined]) -> list[Defined]:
-    """The maps with what the object puts into them; that is told by relocations of their `values`."""
-    result = []
-    for one in maps:
-        entries = []
-        if one.values >= 0:
-            rows = elf.relocations.get(one.section, [])
-            first = bisect_left(rows, one.offset, key=lambda row: row.offset)
-            for row in rows[first : bisect_left(rows, one.offset + one.size, key=lambda row: row.offset)]:
-                index, rest = divmod(row.offset - one.offset - one.values, 8)
-                if index < 0 or rest:
-                    raise FormatError(f"map {shown(one.spec.name)}: an entry is at an impossible place")
-                if row.symbol.section == SHN_UNDEF or not row.symbol.name:
-                    raise FormatError(f"map {shown(one.spec.name)}: entry {index} is not in this object")
-                entries.append((index, row.symbol.name))
-        if entries:
-            one = one._replace(spec=_changed(one.spec, entries=tuple(entries)))
-            if one.spec.max_entries <= entries[-1][0]:
-                raise FormatError(f"map {shown(one.spec.name)} has no room for its entry {entries[-1][0]}")
-        result.append(one)
-    return result
+def _with_entries(elf: Elf, one: Defined, problems: Problems) -> Defined:
+    """A map with what the object puts into it; that is told by relocations of its `values`."""
+    if one.values < 0:
+        return one
+    entries = []
+    name = shown(one.spec.name)
+    rows = elf.relocations.get(one.section, [])
+    first = bisect_left(rows, one.offset, key=lambda row: row.offset)
+    for row in rows[first : bisect_left(rows, one.offset + one.size, key=lambda row: row.offset)]:
+        index, rest = divmod(row.offset - one.offset - one.values, 8)
+        if index < 0 or rest:
+            problems.take(FormatError(f"map {name}: an entry is at an impossible place"))
+        elif row.symbol.section == SHN_UNDEF or not row.symbol.name:
+            problems.take(FormatError(f"map {name}: entry {index} is not in this object"))
+        else:
+            entries.append((index, row.symbol.name))
+    if not entries:
+        return one
+    if one.spec.max_entries <= entries[-1][0]:
+        problems.take(FormatError(f"map {name} has no room for its entry {entries[-1][0]}"))
+    return one._replace(spec=_changed(one.spec, entries=tuple(entries)))
 
 
 # --- variables
 
 
-def data_maps(elf: Elf, btf: Btf | None) -> list[Defined]:
+def data_maps(elf: Elf, btf: Btf | None, problems: Problems) -> list[Defined]:
     """A map for each section of variables: .rodata, .data and .bss, and those that begin so and a dot."""
     types = {} if btf is None else {name: type_id for type_id, name in btf.names_of_kind(Datasec)}
-    return [
-        Defined(_data_spec(section, types.get(section.name, 0)), section.number, 0, section.size)
-        for section in elf.sections
-        if is_data(section) and section.size
-    ]
+    found = []
+    for section in elf.sections:
+        if is_data(section) and section.size:
+            try:
+                spec = _data_spec(section, types.get(section.name, 0))
+            except FormatError as error:
+                problems.take(error)
+            else:
+                found.append(Defined(spec, section.number, 0, section.size))
+    return found
 
 
 def is_data(section: Section) -> bool:

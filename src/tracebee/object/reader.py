@@ -9,26 +9,34 @@ from tracebee.btf.datasec import settle_sections
 from tracebee.btf.ext import BtfExt, parse_ext
 from tracebee.btf.reader import Btf
 from tracebee.errors import FormatError, NotSupportedError
-from tracebee.object.elf import Elf, shown
+from tracebee.object.elf import STT_FUNC, STV_HIDDEN, STV_INTERNAL, Elf, shown
 from tracebee.object.externs import read_externs
-from tracebee.object.hooks import Section, read_section
+from tracebee.object.hooks import UNKNOWN, Section, read_section
 from tracebee.object.link import Function, Linker, functions_of
 from tracebee.object.maps import Defined, data_maps, read_maps
+from tracebee.object.problems import Problems
 from tracebee.spec.objects import MapSpec, ObjectSpec, ProbeSpec, ProgramSpec, Schema
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from tracebee.btf.core import Targets
+    from tracebee.object import elf
 
 TEXT = ".text"
 """The section of functions that are only called."""
 
 
 class Entry(NamedTuple):
-    """A program of an object, before it is linked: its function, and what its section says."""
+    """A program of an object, before it is linked: its function, and what its section says.
+
+    `problem` is why the section says nothing, in an object that is only looked at.
+    """
 
     function: Function
     section: str
     hook: Section
+    problem: FormatError | None = None
 
 
 class ObjectFile:
@@ -37,9 +45,16 @@ class ObjectFile:
     `maps` and `data` are its maps and its sections of variables, `entries` its programs.
     """
 
-    def __init__(self, data: bytes | bytearray | memoryview, name: str = "") -> None:
-        """`name` is for messages.  Raises FormatError."""
+    def __init__(
+        self, data: bytes | bytearray | memoryview, name: str = "", problems: Problems | None = None
+    ) -> None:
+        """`name` is for messages.
+
+        Raises FormatError; but with `problems` that keep, only if this is no object for eBPF at all or its
+        tables cannot be read.
+        """
         self.name = name
+        self.problems = problems or Problems()
         try:
             self._read(data)
         except FormatError as error:
@@ -50,15 +65,19 @@ class ObjectFile:
     def _read(self, data: bytes | bytearray | memoryview) -> None:
         self.elf = Elf(data)
         section = self.elf.by_name.get(".BTF")
-        self._btf_bytes = bytes(section.data) if section is not None else b""
-        self.btf: Btf | None = Btf.from_bytes(self._btf_bytes) if self._btf_bytes else None
+        self._btf_bytes = section.data if section is not None else b""
+        self.btf: Btf | None = None
         self.ext: BtfExt | None = None
-        section = self.elf.by_name.get(".BTF.ext")
-        if section is not None and self.btf is not None and section.size:
-            self.ext = parse_ext(section.data, self.btf)
+        try:
+            self.btf = Btf.from_bytes(self._btf_bytes) if self._btf_bytes else None
+            section = self.elf.by_name.get(".BTF.ext")
+            if section is not None and self.btf is not None and section.size:
+                self.ext = parse_ext(section.data, self.btf)
+        except FormatError as error:
+            self.problems.take(error)
         self.license = self._text("license")
-        self.maps: list[Defined] = read_maps(self.elf, self.btf)
-        self.data: list[Defined] = data_maps(self.elf, self.btf)
+        self.maps: list[Defined] = read_maps(self.elf, self.btf, self.problems)
+        self.data: list[Defined] = data_maps(self.elf, self.btf, self.problems)
         self.entries = self._read_entries()
 
     @property
@@ -69,26 +88,43 @@ class ObjectFile:
         section = self.elf.by_name.get(name)
         if section is None:
             return ""
-        return bytes(section.data[:128]).partition(b"\0")[0].decode("ascii", "backslashreplace")
+        return section.data[:128].partition(b"\0")[0].decode("ascii", "backslashreplace")
 
     def _read_entries(self) -> list[Entry]:
-        found = []
+        found: list[Entry] = []
         for section in self.elf.sections:
             if section.is_code and section.name != TEXT:
-                hook = read_section(section.name)
-                functions = functions_of(self.elf, section)
-                # What is static in a section beside what is not is called from there.
-                entries = [function for function in functions if not function.is_static] or functions
-                found += [Entry(function, section.name, hook) for function in entries]
+                try:
+                    found += self._entries_of(section)
+                except FormatError as error:
+                    self.problems.take(error)
         seen: set[str] = set()
         for entry in found:
             name = entry.function.name
             if not name or name in seen:
-                raise FormatError(
-                    f"there are two programs called {shown(name)}" if name else "a program has no name"
-                )
+                what = f"there are two programs called {shown(name)}" if name else "a program has no name"
+                self.problems.take(FormatError(what))
             seen.add(name)
         return found
+
+    def _entries_of(self, section: elf.Section) -> list[Entry]:
+        """The programs in a section."""
+        problem: FormatError | None = None
+        hook = UNKNOWN
+        try:
+            hook = read_section(section.name)
+        except FormatError as error:
+            self.problems.take(error)
+            problem = error.with_traceback(None)
+        functions = functions_of(self.elf, section)
+        # What is static in a section beside what is not is called from there.
+        entries = [function for function in functions if not function.is_static] or functions
+        return [Entry(function, section.name, hook, problem) for function in entries]
+
+    @property
+    def short_name(self) -> str:
+        """What the kernel shows before the names of sections of variables: that of the file, to its first dot."""
+        return self.name.rpartition("/")[2].partition(".")[0]
 
     @property
     def settled_btf(self) -> bytes:
@@ -97,15 +133,25 @@ class ObjectFile:
             return b""
         names = {one.number: one.name for one in self.elf.sections}
         sizes = {one.name: one.size for one in self.elf.sections}
-        offsets = {
-            (names[symbol.section], symbol.name): symbol.value
+        places: dict[tuple[str, str], list[int]] = {}
+        for symbol in self.elf.symbols:
+            if symbol.section in names and symbol.name:
+                places.setdefault((names[symbol.section], symbol.name), []).append(symbol.value)
+        # Static variables of linked files may share a name; where each is, is written in the types already.
+        offsets = {place: values[0] for place, values in places.items() if len(values) == 1}
+        hidden = {
+            symbol.name
             for symbol in self.elf.symbols
-            if symbol.section in names and symbol.name
+            if symbol.type == STT_FUNC and symbol.visibility in (STV_INTERNAL, STV_HIDDEN)
         }
-        return settle_sections(self._btf_bytes, self.btf, sizes, offsets)
+        return settle_sections(self._btf_bytes, self.btf, sizes, offsets, hidden)
 
     def spec(
-        self, target: Btf | None = None, *, kconfig: Mapping[str, str] | None = None, version: int = 0
+        self,
+        target: Btf | Targets | None = None,
+        *,
+        kconfig: Mapping[str, str] | None = None,
+        version: int = 0,
     ) -> ObjectSpec:
         """What backends run.
 
@@ -137,7 +183,7 @@ class ObjectFile:
             for entry in entries
             if entry.hook.attach is not None
         )
-        return ObjectSpec(programs, tuple(maps), probes, Schema(), self.settled_btf)
+        return ObjectSpec(programs, tuple(maps), probes, Schema(), self.settled_btf, self.short_name)
 
     def _program(self, linker: Linker, entry: Entry) -> ProgramSpec:
         linked = linker.link(entry.function)
@@ -154,13 +200,14 @@ class ObjectFile:
             func_info=linked.func_info,
             line_info=linked.line_info,
             section=entry.section,
+            frags=hook.frags,
         )
 
 
 def read_object(
     data: bytes | bytearray | memoryview,
     name: str = "",
-    target: Btf | None = None,
+    target: Btf | Targets | None = None,
     *,
     kconfig: Mapping[str, str] | None = None,
     version: int = 0,

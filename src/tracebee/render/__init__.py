@@ -10,6 +10,7 @@ histogram   hist() and lhist() as rows and as buckets
 series      tseries() as a picture and as points
 text        the output that people read
 json        the output that programs read: one object a line
+tables      columns and blocks of facts that fit the terminal
 
 Nothing here does I/O: a renderer is handed functions that take text.
 """

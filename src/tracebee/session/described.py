@@ -158,10 +158,10 @@ def _small_files() -> tuple[dict[str, str], dict[str, str]]:
 
 def _config(unreadable: dict[str, str]) -> dict[str, str]:
     """The options that matter; an option that a whole configuration does not name is not set."""
-    from tracebee.host.kconfig import read_kconfig
+    from tracebee.host.kconfig import find_kconfig
 
     try:
-        options, _ = read_kconfig()
+        options = find_kconfig()
     except OSError as error:
         unreadable["the kernel's configuration"] = error.strerror or str(error)
         return {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
 import time
 from functools import partial
 from typing import TYPE_CHECKING
@@ -17,22 +18,33 @@ from tracebee.errors import (
     VerifierError,
 )
 from tracebee.kernel.links import Context, Link, attach
-from tracebee.kernel.maps import KernelMap
+from tracebee.kernel.maps import KernelMap, create_map
 from tracebee.kernel.memlock import raise_memlock
 from tracebee.kernel.programs import Program, load_program
 from tracebee.kernel.ring import Ring, default_bytes, valid_bytes
+from tracebee.kernel.symbols import KernelNames
 from tracebee.session.backend import GlobalState
 from tracebee.session.unattached import explain_attach
-from tracebee.spec.objects import Iterator, RunOnce
+from tracebee.spec.objects import RING_MAP, Iterator, RunOnce
 from tracebee.syscalls import bpf
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
+    from tracebee.btf.reader import Btf
     from tracebee.kernel.ring import Take
     from tracebee.kernel.taskevents import TaskEvents
     from tracebee.session.machine import LiveMachine
-    from tracebee.spec.objects import Attach, MapSpec, ObjectSpec, ProbeSpec, ProgramSpec
+    from tracebee.spec.objects import Attach, MapSpec, ObjectSpec, ProbeSpec
+
+PIN_ROOT = "/sys/fs/bpf"
+"""Where maps are shared by name, unless another place is said; the same as libbpf's."""
+
+TO_BE_FOUND = ("KprobePattern", "SystemCall", "FunctionUprobe", "UsdtProbe")
+"""Places that are only names, so far."""
+
+MAP_NAME_PREFIX = 8
+"""How many letters of an object's name its maps of variables begin with: the kernel keeps 15 in all."""
 
 
 class KernelBackend(GlobalState):
@@ -47,13 +59,24 @@ class KernelBackend(GlobalState):
         ring_pages: int = 0,
         log_bytes: int = 1 << 24,
         log_level: int = 0,
+        pin_root: str = PIN_ROOT,
+        reuse: Mapping[str, int] | None = None,
+        targets: Mapping[str, int] | None = None,
     ) -> None:
         """Make the maps and load the programs; nothing is left behind if that fails.
 
-        Raises VerifierError, PermissionRefused, SyscallError.
+        Maps that are to be pinned are shared in the directory `pin_root`; those in `reuse` are there already, as
+        descriptors, which stay the caller's.  `targets` are the descriptors of the programs whose functions
+        programs of this object are for (freplace, and fentry or fexit of a BPF program), by the name of the latter.
+
+        Raises VerifierError, NotSupportedError, UsageError for a map that differs from the one to be used,
+        PermissionRefused, SyscallError.
         """
         self.spec = spec
         self.machine = machine
+        self.pin_root = pin_root
+        self.reuse = reuse or {}
+        self.targets = targets or {}
         self.maps: dict[str, KernelMap] = {}
         self.ring: Ring | None = None
         self.programs: dict[str, Program] = {}
@@ -64,8 +87,16 @@ class KernelBackend(GlobalState):
             machine.tracefs_fd,
             pid,
             addresses=machine.function_addresses,
+            maps=self.maps,
+            types=self._types,
+            machine=machine.arch.name,
+            registers=machine.arch.registers,
         )
         self._unloaded: dict[str, VerifierError] = {}
+        self._notices: list[str] = []
+        self._names = KernelNames(
+            machine.btf, machine.module_btf, machine.btf_modules, machine.kernel_address
+        )
         self._btf_fd = 0
         self._tasks: TaskEvents | None = None
         try:
@@ -82,59 +113,119 @@ class KernelBackend(GlobalState):
 
     def _load(self, ring_pages: int, log_bytes: int, log_level: int) -> None:
         if self.spec.btf:
-            self._btf_fd = bpf.btf_load(self.spec.btf)
+            self._btf_fd = self._load_btf()
         for spec in self.spec.maps:
             self._make_map(spec, ring_pages)
         fds = {name: one.fd for name, one in self.maps.items()}
         if self.ring is not None:
             fds[self._ring_name] = self.ring.fd
-        loaded: dict[ProgramSpec, Program] = {}
-        needed = {probe.program for probe in self.spec.probes if not probe.optional}
+        # Which functions have a trampoline is only known by trying; a wildcard need not have them all.
+        tried = {probe.program for probe in self.spec.probes if probe.optional}
+        tried -= {probe.program for probe in self.spec.probes if not probe.optional}
+        tried &= {program.name for program in self.spec.programs if program.attach_to}
+        self._names.expect({program.attach_to for program in self.spec.programs if program.attach_to})
         for program in self.spec.programs:
-            made = loaded.get(program)
-            if made is None:
-                try:
-                    made = loaded[program] = load_program(
-                        program, fds, self._btf_fd, self.machine.kernel_type_id, log_bytes, log_level
-                    )
-                except VerifierError as error:
-                    error.btf = self.spec.btf
-                    # Which functions have a trampoline is only known by trying.
-                    if program.name in needed or not program.attach_to:
-                        raise
-                    self._unloaded[program.name] = error
-                    continue
-            self.programs[program.name] = made
-        if self._unloaded and not any(spec.attach_to for spec in loaded):
+            made = self.programs.get(program.name)
+            if made is not None and made.spec == program:
+                continue
+            try:
+                self.programs[program.name] = load_program(
+                    program,
+                    fds,
+                    self._btf_fd,
+                    self._names,
+                    log_bytes,
+                    log_level,
+                    self.targets.get(program.name, 0),
+                )
+            except VerifierError as error:
+                error.btf = self.spec.btf
+                if program.name not in tried:
+                    raise
+                self._unloaded[program.name] = error
+        if self._unloaded and not any(made.spec.attach_to for made in self.programs.values()):
             # All of them: then it is the script.
             raise next(iter(self._unloaded.values()))
+        self._names.close()
+        for spec in self.spec.maps:
+            if spec.entries:
+                self._fill(spec)
+
+    def _load_btf(self) -> int:
+        """The object's types in the kernel, as far as it knows their kinds; 0 if it refuses them."""
+        try:
+            return bpf.btf_load(self.spec.btf)
+        except SyscallError as error:
+            if error.errno != errno.EINVAL:
+                raise
+        from tracebee.btf.sanitize import sanitize
+        from tracebee.kernel.btffeatures import missing_kinds
+
+        try:
+            return bpf.btf_load(sanitize(self.spec.btf, missing_kinds(self.machine.features)))
+        except SyscallError as error:
+            # As libbpf has it: nothing but names is lost, unless a program asks for more, which the verifier tells.
+            self._notices.append(
+                f"WARNING: the kernel refuses the object's types ({error}); going on without"
+            )
+            return 0
 
     def _make_map(self, spec: MapSpec, ring_pages: int) -> None:
-        if spec.type == "RINGBUF":
+        if spec.name == RING_MAP and spec.type == "RINGBUF" and self.spec.schema.events:
             size = valid_bytes(ring_pages * os.sysconf("SC_PAGE_SIZE")) if ring_pages else default_bytes()
             largest = max((event.layout.largest for event in self.spec.schema.events), default=0)
             self.ring = Ring(spec.max_entries or size, spec.name, largest)
             self._ring_name = spec.name
             return
-        fd = bpf.map_create(
-            spec.type,
-            spec.key_size,
-            spec.value_size,
-            spec.max_entries,
-            flags=spec.flags,
-            name=spec.name.replace("@", "AT_"),
-            btf_fd=self._btf_fd if spec.value_type else 0,
-            key_type=spec.key_type,
-            value_type=spec.value_type,
-        )
-        made = self.maps[spec.name] = KernelMap(spec, fd, self.machine.possible_cpus)
-        if spec.contents:
+        found = self._existing(spec)
+        if found is not None:
+            self.maps[spec.name] = found
+            return
+        made = self.maps[spec.name] = self._create(spec)
+        if spec.contents.strip(b"\0"):
             made.put(bytes(spec.key_size), spec.contents)
         if spec.frozen:
             try:
-                bpf.map_freeze(fd)
+                bpf.map_freeze(made.fd)
             except SyscallError:
                 pass  # before Linux 5.2; the programs cannot write it either way
+        if spec.pinned:
+            from tracebee.kernel.reuse import pin_map
+
+            pin_map(made, os.path.join(self.pin_root, spec.name))
+
+    def _existing(self, spec: MapSpec) -> KernelMap | None:
+        """The map to be used instead of a new one, if there is such."""
+        given = self.reuse.get(spec.name)
+        if given is None and not spec.pinned:
+            return None
+        from tracebee.kernel.reuse import open_pinned, reused_map
+
+        if given is not None:
+            return reused_map(spec, os.dup(given), self.machine.possible_cpus)
+        return open_pinned(spec, os.path.join(self.pin_root, spec.name), self.machine.possible_cpus)
+
+    def _create(self, spec: MapSpec) -> KernelMap:
+        name = spec.name.replace("@", "AT_")
+        if name.startswith(".") and self.spec.name:
+            # One of variables; the same as libbpf's.
+            name = f"{self.spec.name[:MAP_NAME_PREFIX]}{name}"
+        made = create_map(spec.replaced(name=name), btf_fd=self._btf_fd, cpus=self.machine.possible_cpus)
+        made.spec = made.spec.replaced(name=spec.name)
+        return made
+
+    def _types(self) -> Btf | None:
+        """The object's BTF."""
+        from tracebee.btf.reader import Btf
+
+        return Btf.from_bytes(self.spec.btf) if self.spec.btf else None
+
+    def _fill(self, spec: MapSpec) -> None:
+        """Put maps and programs in a map that has them from the start."""
+        table = self.maps[spec.name]
+        for key, name in spec.entries:
+            fd = self.programs[name].fd if spec.type == "PROG_ARRAY" else self.maps[name].fd
+            table.put(key.to_bytes(spec.key_size, sys.byteorder), fd.to_bytes(4, sys.byteorder))
 
     def attach(self, probe: ProbeSpec) -> Sequence[tuple[str, str]]:
         """Attach one probe; the places of it that were left out, each with the reason.  Raises AttachError."""
@@ -143,6 +234,10 @@ class KernelBackend(GlobalState):
             lines = [line for line in refused.log.splitlines() if line and not line.startswith("processed ")]
             raise AttachError(probe.name, lines[-1] if lines else str(refused))
         try:
+            if type(probe.attach).__name__ in TO_BE_FOUND:
+                from tracebee.session.places import find_place
+
+                probe = probe.replaced(attach=find_place(probe.attach, self.machine, probe.name))
             link = attach(self.programs[probe.program], probe, self.context)
         except AttachError as error:
             # Only if somebody asks: it reads the lists of the kernel.
@@ -161,7 +256,8 @@ class KernelBackend(GlobalState):
         return b""
 
     def notices(self) -> list[str]:
-        return []
+        said, self._notices = self._notices, []
+        return said
 
     def run(self, probe: ProbeSpec) -> int:
         """Run a program once, by BPF_PROG_TEST_RUN (for raw tracepoints since Linux 5.10)."""
@@ -255,6 +351,7 @@ class KernelBackend(GlobalState):
         if self._tasks is not None:
             self._tasks.close()
             self._tasks = None
+        self._names.close()
         for program in self.programs.values():
             program.close()
         self.programs.clear()

@@ -129,6 +129,18 @@ class LiveMachine:
             self._module_btf[module] = found
         return self._module_btf[module]
 
+    def btf_modules(self) -> list[str]:
+        """The modules that have types."""
+        try:
+            return sorted(name for name in os.listdir(os.path.dirname(BTF_PATH)) if name != "vmlinux")
+        except OSError:
+            return []
+
+    def modules_btf(self) -> list[Btf]:
+        """The types of all modules that have some."""
+        found = (self.module_btf(name) for name in self.btf_modules())
+        return [btf for btf in found if btf is not None]
+
     def kernel_type_id(self, name: str, module: str = "") -> int:
         """The BTF id of what a program is for or refers to: a function, a variable, a raw tracepoint."""
         from tracebee.btf.types import Func, Typedef, Var

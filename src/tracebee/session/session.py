@@ -213,21 +213,33 @@ class Session:
 
     def step(self, timeout: float) -> None:
         """Wait at most `timeout` seconds for something to happen, and handle it."""
+        if self.turn(timeout):
+            time.sleep(COALESCE)
+
+    def waiting_fd(self) -> int:
+        """A descriptor that becomes readable when there is something to handle."""
+        if self._poller is None:
+            self._poller = self._make_poller()
+        return self._poller.fileno()
+
+    def turn(self, timeout: float) -> bool:
+        """As `step`, without the pause behind a batch; whether there was one, and it goes on."""
         if self._poller is None:
             self._poller = self._make_poller()
         ready = {fd for fd, _ in self._poller.poll(timeout)}
+        is_batch = False
         if self._wakeup is not None and self._wakeup[0] in ready:
             self._handle_signals()
         if not ready and self.backend.global_value(Globals.EXITING, 4):
             self.finished = True
         if self.backend.event_fd() in ready or not ready:
             self.pump()
-            if not self.finished and ready:
-                time.sleep(COALESCE)
+            is_batch = bool(ready) and not self.finished
         if self.names.tasks is not None and not ready.isdisjoint(self.names.tasks.fds):
             self.names.follow_tasks()
         if self._target_fd in ready:
             self.finished = self._target_ended = True
+        return is_batch
 
     @property
     def _target_fd(self) -> int:

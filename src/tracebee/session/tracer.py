@@ -12,7 +12,7 @@ from tracebee.session.results import MapPrinted, Message, Printed, Result, Text,
 from tracebee.spec.events import Printf
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 
     from tracebee.language.compile import Compilation, Options
     from tracebee.language.source import Source
@@ -144,6 +144,15 @@ class Tracer:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    async def __aenter__(self) -> Tracer:
+        """Attached, if it was not yet: ``async with tracebee.load(…) as tracer``."""
+        if not self._attached:
+            self.attach()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.close()
+
     @property
     def pid(self) -> int:
         """The process id of the command, or 0 without one."""
@@ -231,6 +240,57 @@ class Tracer:
                 return False
             session.step(left)
         self.detach()
+        return True
+
+    # --- asyncio: the event loop watches the descriptors, and nothing runs in a thread
+
+    async def events_async(self, timeout: float | None = None) -> AsyncIterator[Result]:
+        """`events` for an event loop of asyncio: ``async for result in tracer.events_async()``.
+
+        Cancelling whoever waits detaches nothing, and loses no result: the tracer can be waited for again.
+        """
+        if not self._attached:
+            raise UsageError("nothing can come before the tracer is attached", "call attach()")
+        queue = self._collector.queue
+        end = None if timeout is None else time.monotonic() + timeout
+        while True:
+            while queue:
+                yield queue.popleft()
+            if self._session.finished:
+                self.detach()
+                if not queue:
+                    return
+                continue
+            if not await self._turn_async(end):
+                return
+
+    def __aiter__(self) -> AsyncIterator[Result]:
+        return self.events_async()
+
+    async def wait_async(self, timeout: float | None = None) -> bool:
+        """`wait` for an event loop of asyncio."""
+        if not self._attached:
+            raise UsageError("nothing can end before the tracer is attached", "call attach()")
+        end = None if timeout is None else time.monotonic() + timeout
+        while not self._session.finished:
+            if not await self._turn_async(end):
+                return False
+        self.detach()
+        return True
+
+    async def _turn_async(self, end: float | None) -> bool:
+        """Wait a while for something to happen and handle it; False if the time is over."""
+        import asyncio
+
+        from tracebee.session.session import COALESCE
+        from tracebee.session.waiting import readable
+
+        left = STEP if end is None else min(STEP, end - time.monotonic())
+        if left < 0:
+            return False
+        await readable(self._session.waiting_fd(), left)
+        if self._session.turn(0.0):
+            await asyncio.sleep(COALESCE)
         return True
 
 

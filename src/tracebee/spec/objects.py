@@ -61,7 +61,8 @@ class ProgramSpec(Frozen):
     `type` and `expected_attach_type` are names of the uapi enums without prefix, such as "RAW_TRACEPOINT"
     and "TRACE_ITER".  `attach_to` is the kernel function or type whose BTF id the load needs, and
     `attach_module` the module that has it, empty for the kernel itself.  Instructions name maps and programs by
-    symbol; the backend binds them.  `section` is where an object file has the program.
+    symbol; the backend binds them.  `section` is where an object file has the program, and `frags` says that one
+    for XDP can take packets in pieces.
     """
 
     name: str
@@ -75,6 +76,7 @@ class ProgramSpec(Frozen):
     func_info: tuple[FuncInfo, ...] = ()
     line_info: tuple[LineInfo, ...] = ()
     section: str = ""
+    frags: bool = False
 
 
 class MapSpec(Frozen):
@@ -178,19 +180,35 @@ class Uprobe(Attach):
 
 
 class Iterator(Attach):
-    """A BPF iterator over `target`, such as "task"; pinned at `pin` rather than read if that is given."""
+    """A BPF iterator over `target`, such as "task"; pinned at `pin` rather than read if that is given.
+
+    What it goes over can be less than everything: the elements of `map`, a map of the object, for "bpf_map_elem"
+    and "bpf_sk_storage_map"; for "cgroup" those around the one at the path `cgroup`, in `order` ("self_only",
+    "descendants_pre", "descendants_post", "ancestors_up"); for "task" and the like the threads of the process
+    `pid`, or the thread `tid`.
+    """
 
     target: str
     pin: str = ""
+    map: str = ""
+    cgroup: str = ""
+    order: str = ""
+    pid: int = 0
+    tid: int = 0
 
 
 class UprobeMulti(Attach):
-    """Many instructions of `path` at once, by file offset; each gets its position as the cookie."""
+    """Many instructions of `path` at once, by file offset; each gets its position as the cookie, or its own.
+
+    A `session` runs at the starts of functions and at their returns.
+    """
 
     path: str
     offsets: tuple[int, ...]
     returns: bool = False
     reference_counters: tuple[int, ...] = ()
+    cookies: tuple[int, ...] = ()
+    session: bool = False
 
 
 class Kprobe(Attach):
@@ -207,24 +225,29 @@ class Kprobe(Attach):
 
 
 class KprobeMulti(Attach):
-    """Many kernel functions at once, or their returns; each gets its position as the cookie.
+    """Many kernel functions at once, or their returns, or both in a `session`; each gets its position as the cookie.
 
     `functions` are places of one function each, without an offset.
     """
 
     functions: tuple[Kprobe, ...]
     returns: bool = False
+    session: bool = False
 
 
 class KprobePattern(Attach):
-    """All kernel functions whose names fit a `pattern` with ``*`` and ``?``, or their returns."""
+    """All kernel functions whose names fit a `pattern` with ``*`` and ``?``, or their returns.
+
+    With `session` it is both.  To be found: see tracebee.session.places.
+    """
 
     pattern: str
     returns: bool = False
+    session: bool = False
 
 
 class SystemCall(Attach):
-    """The kernel's function for a system call, whatever it is called on the machine, or its return."""
+    """The kernel's function for a system call, whatever it is called on the machine, or its return.  To be found."""
 
     name: str
     returns: bool = False
@@ -233,7 +256,8 @@ class SystemCall(Attach):
 class FunctionUprobe(Attach):
     """`offset` bytes behind the start of `function` of a file, or its return; of all whose names fit if `many`.
 
-    `path` may be the name of a library, to be looked for where the loader does.
+    `path` may be the name of a library, to be looked for where the loader does.  With `session` it is the start and
+    the return.  To be found.
     """
 
     path: str
@@ -241,20 +265,98 @@ class FunctionUprobe(Attach):
     offset: int = 0
     returns: bool = False
     many: bool = False
+    session: bool = False
 
 
 class UsdtProbe(Attach):
-    """A static probe (USDT) of a file, by provider and name."""
+    """A static probe (USDT) of a file, by provider and name.  To be found."""
 
     path: str
     provider: str
     name: str
 
 
+class UsdtSites(Attach):
+    """The places of a static probe in the file `path`: file offset, semaphore's file offset or 0, arguments' text."""
+
+    path: str
+    sites: tuple[tuple[int, int, str], ...]
+
+
 class Trampoline(Attach):
-    """BPF_TRACE_FENTRY or FEXIT: the program says which function by `attach_to`."""
+    """What the program is for is said when it is loaded, by `attach_to`: fentry, fexit, fmod_ret, lsm, freplace."""
 
     __slots__ = ()
+
+
+class Cgroup(Attach):
+    """A control group (version 2), by its directory.
+
+    `attach_type` is for programs whose section leaves it open, such as SEC("cgroup/skb").  `flags` of
+    BPF_F_ALLOW_OVERRIDE and BPF_F_ALLOW_MULTI count where the kernel has no links for it.
+    """
+
+    path: str
+    attach_type: str = ""
+    flags: int = 2
+
+
+class Xdp(Attach):
+    """A network interface, by name; `mode` is "native", "generic", "offload", or empty for what the driver can."""
+
+    interface: str
+    mode: str = ""
+
+
+class Tcx(Attach):
+    """Packets that come in by a network interface, or that go out by it if `egress` (Linux 6.6)."""
+
+    interface: str
+    egress: bool = False
+
+
+class Netkit(Attach):
+    """A netkit device, by the name of its primary end (Linux 6.7); the program's attach type says which end."""
+
+    interface: str
+
+
+class Netfilter(Attach):
+    """A hook of netfilter (Linux 6.4).
+
+    `family` is "ipv4" or "ipv6", `hook` one of "prerouting", "input", "forward", "output", "postrouting";
+    programs of lower `priority` run first.  With `defragment` they see whole packets.
+    """
+
+    family: str
+    hook: str
+    priority: int = 0
+    defragment: bool = False
+
+
+class NetworkNamespace(Attach):
+    """A network namespace, by a file such as /proc/PID/ns/net; empty for the one we are in."""
+
+    path: str = ""
+
+
+class SockMap(Attach):
+    """The sockets in a map of sockets of the object; `attach_type` is for SEC("sk_skb"), which leaves it open."""
+
+    map: str
+    attach_type: str = ""
+
+
+class SocketFilter(Attach):
+    """The packets of the socket `fd`, or the choice between those that share its port, by the program's type."""
+
+    fd: int
+
+
+class Lirc(Attach):
+    """An infrared receiver, by its device, such as /dev/lirc0."""
+
+    path: str
 
 
 class ProbeSpec(Frozen):
@@ -291,10 +393,11 @@ class Schema(Frozen):
 
 
 class ObjectSpec(Frozen):
-    """Everything that a backend needs."""
+    """Everything that a backend needs.  `name` is that of the object, for its maps of variables."""
 
     programs: tuple[ProgramSpec, ...]
     maps: tuple[MapSpec, ...]
     probes: tuple[ProbeSpec, ...]
     schema: Schema
     btf: bytes = b""
+    name: str = ""

@@ -204,6 +204,59 @@ BPF_LINK_TYPE = {
 }
 """enum bpf_link_type, without BPF_LINK_TYPE_."""
 
+BPF_PERF_EVENT_TYPE = {
+    "UNSPEC": 0,
+    "UPROBE": 1,
+    "URETPROBE": 2,
+    "KPROBE": 3,
+    "KRETPROBE": 4,
+    "TRACEPOINT": 5,
+    "EVENT": 6,
+}
+"""enum bpf_perf_event_type, without BPF_PERF_EVENT_."""
+
+BPF_TASK_FD_TYPE = {
+    "RAW_TRACEPOINT": 0,
+    "TRACEPOINT": 1,
+    "KPROBE": 2,
+    "KRETPROBE": 3,
+    "UPROBE": 4,
+    "URETPROBE": 5,
+}
+"""enum bpf_task_fd_type, without BPF_FD_TYPE_."""
+
+BPF_CGROUP_ITER_ORDER = {
+    "ORDER_UNSPEC": 0,
+    "SELF_ONLY": 1,
+    "DESCENDANTS_PRE": 2,
+    "DESCENDANTS_POST": 3,
+    "ANCESTORS_UP": 4,
+}
+"""enum bpf_cgroup_iter_order, without BPF_CGROUP_ITER_."""
+
+MAP_FLAGS = {
+    "NO_PREALLOC": 1,
+    "NO_COMMON_LRU": 2,
+    "NUMA_NODE": 4,
+    "RDONLY": 8,
+    "WRONLY": 16,
+    "STACK_BUILD_ID": 32,
+    "ZERO_SEED": 64,
+    "RDONLY_PROG": 128,
+    "WRONLY_PROG": 256,
+    "CLONE": 512,
+    "MMAPABLE": 1024,
+    "PRESERVE_ELEMS": 2048,
+    "INNER_MAP": 4096,
+    "LINK": 8192,
+    "PATH_FD": 16384,
+    "VTYPE_BTF_OBJ_FD": 32768,
+    "TOKEN_FD": 65536,
+    "SEGV_ON_FAULT": 131072,
+    "NO_USER_CONV": 262144,
+}
+"""The flags of BPF_MAP_CREATE, without BPF_F_."""
+
 ATTR_MAP_CREATE = {
     "map_type": (0, 4),
     "key_size": (4, 4),

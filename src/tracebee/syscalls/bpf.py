@@ -216,10 +216,14 @@ def prog_load(
     line_info: bytes = b"",
     line_info_size: int = 16,
     kernel_version: int = 0,
+    fd_array: Sequence[int] = (),
     log_level: int = 0,
     log_size: int = 1 << 24,
 ) -> tuple[int, str]:
     """BPF_PROG_LOAD; names are those of the uapi enums without prefix.  Returns a descriptor and the log.
+
+    The `attach_btf_id` is one of the kernel itself, or of the module or program whose descriptor is
+    `attach_btf_fd`; `fd_array` has what calls of functions in modules refer to.
 
     Raises LoadRefused; with `log_level` 0 the log is empty.
     """
@@ -233,7 +237,6 @@ def prog_load(
     if expected_attach_type:
         attr.set(expected_attach_type=uapi.BPF_ATTACH_TYPE[expected_attach_type])
     if attach_btf_id:
-        # The ids are those of the kernel itself, or of the module whose BTF the descriptor is.
         attr.set(attach_btf_id=attach_btf_id, attach_btf_obj_fd=attach_btf_fd)
     attr.memory("insns", code)
     attr.memory("license", license.encode() + b"\0")
@@ -247,6 +250,8 @@ def prog_load(
         if line_info:
             attr.set(line_info_rec_size=line_info_size, line_info_cnt=len(line_info) // line_info_size)
             attr.memory("line_info", line_info)
+    if fd_array:
+        attr.memory("fd_array", struct.pack(f"={len(fd_array)}i", *fd_array))
     log = None
     if log_level:
         attr.set(log_level=log_level, log_size=log_size)

@@ -13,6 +13,7 @@ PERF_TYPE_TRACEPOINT = 2
 PERF_TYPE_BREAKPOINT = 5
 
 PERF_COUNT_SW_DUMMY = 9
+PERF_COUNT_SW_BPF_OUTPUT = 10
 
 PERF_FLAG_FD_CLOEXEC = 8
 PERF_EVENT_IOC_ENABLE = 0x2400
@@ -28,6 +29,7 @@ _FREQ = 1 << 10
 # mmap, comm, task, watermark, sample_id_all, mmap2, comm_exec: bits of struct perf_event_attr
 _TASK_RECORDS = 1 << 8 | 1 << 9 | 1 << 13 | 1 << 14 | 1 << 18 | 1 << 23 | 1 << 24
 _PERF_SAMPLE_TIME = 1 << 2
+_PERF_SAMPLE_RAW = 1 << 10
 
 HW_BREAKPOINT = {"r": 1, "w": 2, "x": 4}
 """linux/hw_breakpoint.h"""
@@ -47,13 +49,15 @@ def perf_event_open(
     disabled: bool = True,
     inherit: bool = False,
     task_records: int = 0,
+    raw_records: bool = False,
 ) -> int:
     """A descriptor of a counter.  `config1` as bytes is the address of that string.
 
     It fires every `period` counts, or `frequency` times a second if that is not 0.  With `inherit` it is also
     for the threads and processes that `pid` starts from now on.  With `task_records` it
     also writes of forks, executions and mappings, from now on, with the time behind each; its reader is woken
-    whenever there are so many bytes.
+    whenever there are so many bytes.  With `raw_records` each count is a record with the time in front of it, and
+    wakes the reader.
     """
     data = empty_buffer(_ATTR_SIZE_VER5)
     layout = uapi.PERF_EVENT_ATTR
@@ -71,6 +75,9 @@ def perf_event_open(
         flags = _TASK_RECORDS
         put("sample_type", _PERF_SAMPLE_TIME)
         put("wakeup_watermark", task_records)
+    if raw_records:
+        put("sample_type", _PERF_SAMPLE_TIME | _PERF_SAMPLE_RAW)
+        put("wakeup_events", 1)
     write(data, _FLAGS_OFFSET, flags.to_bytes(8, sys.byteorder))
     kept = None
     if isinstance(config1, bytes):

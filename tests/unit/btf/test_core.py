@@ -22,6 +22,7 @@ from tracebee.btf.core import (
     TYPE_ID_TARGET,
     TYPE_MATCHES,
     TYPE_SIZE,
+    Targets,
     Unresolved,
     essential,
     patch,
@@ -182,9 +183,56 @@ def test_members_of_anonymous_members() -> None:
 def test_flavors_and_typedefs_on_the_way() -> None:
     local, target = Types(), Types()
     number = local.builder.add_typedef("number", local.builder.add_const(local.u32))
-    type_id = local.struct("s___new", 8, ("field___old", number, 32))
-    target.struct("s", 16, ("field", target.builder.add_volatile(target.u32), 96))
+    type_id = local.struct("s___new", 8, ("field", number, 32), ("other___old", number, 0))
+    members = [("field", target.builder.add_volatile(target.u32), 96), ("other", target.u32, 0)]
+    target.struct("s", 16, *members)
     assert ask(local, local.builder.add_const(type_id), "0:0", FIELD_BYTE_OFFSET, target) == 12
+    # Types have flavors, and fields have none.
+    assert nothing(local, type_id, "0:1", FIELD_BYTE_OFFSET, target)
+    # What another flavor of the kernel's says has to agree.
+    target.struct("s___2", 24, *members, ("third", target.u32, 128))
+    assert ask(local, type_id, "0:0", FIELD_BYTE_OFFSET, target) == 12
+    target.struct("s___3", 24, ("field", target.u32, 64))
+    assert nothing(local, type_id, "0:0", FIELD_BYTE_OFFSET, target)
+    assert ask(local, type_id, "0:0", FIELD_EXISTS, target) == 1
+
+
+def test_only_a_flavor_is_there() -> None:
+    local, target = Types(), Types()
+    type_id = local.struct("s", 8, ("field", local.u32, 32))
+    target.struct("s___kept", 16, ("field", target.u32, 96))
+    target.struct("s_____", 16, ("field", target.u32, 0))
+    assert ask(local, type_id, "0:0", FIELD_BYTE_OFFSET, target) == 12
+
+
+def test_modules_are_asked_where_the_kernel_has_nothing() -> None:
+    local, target = Types(), Types()
+    type_id = local.struct("s", 4, ("x", local.u32, 0))
+    both = local.struct("both", 4, ("x", local.u32, 0))
+    target.struct("both", 8, ("x", target.u32, 32))
+    kernel = target.btf
+    asked = []
+
+    def modules() -> list[Btf]:
+        asked.append(1)
+        found = []
+        for offset in (64, 64):
+            builder = BtfBuilder(kernel)
+            u32 = kernel.find("unsigned int") or 0
+            builder.add_struct("s", 16, [Member("x", u32, offset)])
+            builder.add_struct("both", 16, [Member("x", u32, offset)])
+            found.append(Btf.from_bytes(builder.to_bytes(), kernel))
+        return found
+
+    targets = Targets(kernel, modules)
+
+    def offset(of: int) -> int:
+        return resolve(CoreRelo(0, of, "0:0", FIELD_BYTE_OFFSET), local.btf, targets).value
+
+    assert (offset(both), asked) == (4, [])
+    assert (offset(type_id), offset(type_id), asked) == (8, 8, [1])
+    with pytest.raises(Unresolved):
+        resolve(CoreRelo(0, type_id, "0:0", FIELD_BYTE_OFFSET), local.btf, kernel)
 
 
 def bits(types: Types) -> int:
@@ -257,8 +305,9 @@ def test_types() -> None:
     assert ask(local, type_id, "0", TYPE_EXISTS, target) == 1
     assert ask(local, missing, "0", TYPE_EXISTS, target) == 0
     assert ask(local, missing, "0", TYPE_MATCHES, target) == 0
-    assert nothing(local, missing, "0", TYPE_SIZE, target)
-    assert nothing(local, missing, "0", TYPE_ID_TARGET, target)
+    # As libbpf has it, and programs ask by it.
+    assert ask(local, missing, "0", TYPE_SIZE, target) == 0
+    assert ask(local, missing, "0", TYPE_ID_TARGET, target) == 0
 
 
 def test_a_type_of_another_kind_is_another_type() -> None:
@@ -376,11 +425,18 @@ def test_numbers_in_instructions() -> None:
 def test_loads_of_fields_that_have_grown(member: int, change: Any, size: int | None) -> None:
     """A load follows an unsigned number to its new size; of a signed one it would miss the sign."""
     code = LOAD | op.BPF_W
-    found = patched(Insn(code, 2, 1, 8), member, change)
+    found = patched(Insn(code, 2, 1, 8 * member), member, change)
     if size is None:
         assert found == Insn(op.BPF_JMP | op.BPF_CALL, imm=POISON)
     else:
         assert found == Insn(LOAD | size, 2, 1, 100)
+
+
+def test_an_instruction_has_to_hold_what_its_relocation_says() -> None:
+    u32 = lambda types: types.u32  # noqa: E731
+    for insn in (Insn(MOVE, 1, imm=9), Insn(LDDW, 1, imm=9), Insn(LOAD | op.BPF_W, 2, 1, 9)):
+        with pytest.raises(FormatError, match="instruction 0 holds 9, and its relocation says 8"):
+            patched(insn, 1, u32)
 
 
 def test_what_has_no_answer_is_poisoned() -> None:

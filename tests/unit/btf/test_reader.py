@@ -443,3 +443,26 @@ def test_any_buffer_will_do(kind: type) -> None:
     btf = Btf.from_bytes(kind(sample().to_bytes()))
     assert btf.find("file") == 3
     assert repr(btf) == "<Btf of 9 types>"
+
+
+def test_many_names_are_looked_for_in_one_pass() -> None:
+    """With the same answers, also where a string is there twice, and for what belongs to the base."""
+    builder = BtfBuilder()
+    for number in range(8):
+        builder.add_int(f"type{number}", 4)
+    data = bytearray(builder.to_bytes())
+    # The last becomes a second "type0", with a string of its own: no compiler writes that, but it is no error.
+    at = data.rindex(b"type7\0")
+    data[at : at + 6] = b"type0\0"
+    names = [f"type{number}" for number in range(9)] + ["", "type", "ype1", "a\0b"]
+    plain, expecting = Btf.from_bytes(bytes(data)), Btf.from_bytes(bytes(data))
+    expecting.expect(names)
+    expecting.expect(["type1"])
+    assert [expecting.find_all(name) for name in names] == [plain.find_all(name) for name in names]
+    assert expecting.find_all("type0") == [1, 8]
+    more = BtfBuilder(expecting)
+    more.add_ptr(1)
+    more.add_int("own", 2)
+    split = Btf.from_bytes(more.to_bytes(), expecting)
+    split.expect(["own", "type3"])
+    assert (split.find("own"), split.find("type3"), split.find("none")) == (10, 4, None)

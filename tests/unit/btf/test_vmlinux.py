@@ -11,34 +11,29 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tracebee.btf import (
-    Array,
     Btf,
     Composite,
-    Datasec,
-    DeclTag,
     Enum,
     Enum64,
     Enumeration,
-    Float,
     Func,
-    FuncProto,
-    Fwd,
-    Int,
     Struct,
     Type,
     Typedef,
     Union,
-    Var,
 )
+from tracebee.btf.dump import own_ids, raw_lines
 from tracebee.btf.format import declaration, definition, function_params, return_type
+from tracebee.btf.header import header
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from pathlib import Path
 
 VMLINUX = "/sys/kernel/btf/vmlinux"
 BPFTOOL = shutil.which("bpftool", path="/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/sbin:/usr/local/bin")
 
 pytestmark = pytest.mark.skipif(not os.access(VMLINUX, os.R_OK), reason=f"no readable {VMLINUX}")
+CLANG = shutil.which("clang") or shutil.which("clang-14")
 needs_bpftool = pytest.mark.skipif(BPFTOOL is None, reason="bpftool is not installed")
 
 
@@ -55,67 +50,46 @@ def bpftool(output: str) -> str:
     return done.stdout
 
 
-FUNC_LINKAGE = ("static", "global", "extern")
-VAR_LINKAGE = ("static", "global", "extern")
-ENCODINGS = {0: "(none)", 1: "SIGNED", 2: "CHAR", 4: "BOOL"}
-
-
-def raw_lines(btf: Btf, type_id: int) -> Iterator[str]:
-    """A type as `bpftool btf dump format raw` prints it."""
-    found = btf.type(type_id)
-    kind = re.sub("(?<=[a-z])([A-Z])", r"_\1", type(found).__name__).upper()
-    head = f"[{type_id}] {kind} '{found.name or '(anon)'}'"
-    match found:
-        case Int():
-            encoding = ENCODINGS[found.encoding]
-            yield f"{head} size={found.size} bits_offset=0 nr_bits={found.bits} encoding={encoding}"
-        case Array():
-            parts = f"type_id={found.type_id} index_type_id={found.index_type_id} nr_elems={found.count}"
-            yield f"{head} {parts}"
-        case Composite():
-            yield f"{head} size={found.size} vlen={len(found.members)}"
-            for member in found.members:
-                bits = f" bitfield_size={member.bitfield_size}" if member.bitfield_size else ""
-                name = member.name or "(anon)"
-                yield f"\t'{name}' type_id={member.type_id} bits_offset={member.bit_offset}{bits}"
-        case Enumeration():
-            sign = "SIGNED" if found.signed else "UNSIGNED"
-            yield f"{head} encoding={sign} size={found.size} vlen={len(found.values)}"
-            suffix = ("LL" if found.signed else "ULL") if isinstance(found, Enum64) else ""
-            for value in found.values:
-                yield f"\t'{value.name}' val={value.value}{suffix}"
-        case Fwd():
-            yield f"{head} fwd_kind={'union' if found.is_union else 'struct'}"
-        case Func():
-            yield f"{head} type_id={found.type_id} linkage={FUNC_LINKAGE[found.linkage]}"
-        case FuncProto():
-            yield f"{head} ret_type_id={found.return_type_id} vlen={len(found.params)}"
-            for param in found.params:
-                yield f"\t'{param.name or '(anon)'}' type_id={param.type_id}"
-        case Var():
-            yield f"{head} type_id={found.type_id}, linkage={VAR_LINKAGE[found.linkage]}"
-        case Datasec():
-            yield f"{head} size={found.size} vlen={len(found.variables)}"
-            for variable in found.variables:
-                name = btf.name_of(variable.type_id)
-                place = f"offset={variable.offset} size={variable.size}"
-                yield f"\ttype_id={variable.type_id} {place} (VAR '{name}')"
-        case Float():
-            yield f"{head} size={found.size}"
-        case DeclTag():
-            yield f"{head} type_id={found.type_id} component_idx={found.component_index}"
-        case _:
-            yield f"{head} type_id={found.type_id}"  # type: ignore[attr-defined]
-
-
 @needs_bpftool
 def test_every_type_reads_as_bpftool_reads_it() -> None:
     btf = Btf.from_file(VMLINUX)  # not the shared one: this fills the cache with all types
     theirs = iter(bpftool("raw").splitlines())
-    for type_id in range(1, len(btf)):
-        for line in raw_lines(btf, type_id):
-            assert line == next(theirs)
+    for line in raw_lines(btf, own_ids(btf)):
+        assert line == next(theirs)
     assert next(theirs, None) is None
+
+
+@pytest.mark.skipif(CLANG is None, reason="clang is not installed")
+def test_the_header_compiles_to_the_same_layout(tmp_path: Path) -> None:
+    """A compiler for BPF takes the whole header, and lays out all structures as the kernel has them."""
+    btf = Btf.from_file(VMLINUX)
+    (tmp_path / "vmlinux.h").write_text("".join(header(btf)), encoding="utf-8")
+    lines = ['#include "vmlinux.h"']
+    seen: set[str] = set()
+    for type_id, name in btf.names_of_kind((Struct, Union, Enumeration)):
+        found = btf.type(type_id)
+        tag = f"{'struct' if isinstance(found, Struct) else 'union'} {name}"
+        is_new = name not in seen  # what is there twice has another name in the header
+        seen.add(name)
+        # How large a va_list is depends on the processor.
+        if not is_new or not isinstance(found, Composite) or "va_list" in declarations(btf, found):
+            continue
+        lines.append(f'_Static_assert(sizeof({tag}) == {found.size}, "size of {tag}");')
+        for member in found.members:
+            if member.name and not member.bitfield_size:
+                place = f"__builtin_offsetof({tag}, {member.name}) == {member.bit_offset // 8}"
+                lines.append(f'_Static_assert({place}, "{tag}.{member.name}");')
+    assert len(lines) > 10000
+    (tmp_path / "layout.c").write_text("\n".join([*lines, "int made;\n"]), encoding="utf-8")
+    command = [str(CLANG), "-target", "bpf", "-O2", "-g", "-Wall", "-Werror", "-c", "layout.c"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    assert done.stderr == ""
+    assert done.returncode == 0
+
+
+def declarations(btf: Btf, composite: Composite) -> set[str]:
+    """The names of the types of the members."""
+    return {declaration(btf, member.type_id) for member in composite.members}
 
 
 @needs_bpftool

@@ -205,15 +205,15 @@ def test_an_object_is_no_script(tmp_path: Path) -> None:
 
 
 def test_targets() -> None:
-    check_targets(arguments("-p", str(os.getpid())))
-    check_targets(arguments("-c", "/bin/true"))
+    check_targets(None, os.getpid())
+    check_targets("/bin/true", 0)
     with pytest.raises(TargetError, match="no such file"):
-        check_targets(arguments("-c", "/nonexistent"))
+        check_targets("/nonexistent", 0)
     # Above what this kernel gives out, but within what one may.
     limit = int(Path("/proc/sys/kernel/pid_max").read_text())
     if limit < 1 << 22:
         with pytest.raises(TargetError, match="there is no such process"):
-            check_targets(arguments("-p", str(limit + 1)))
+            check_targets(None, limit + 1)
 
 
 # ---------------------------------------------------------------------- the output

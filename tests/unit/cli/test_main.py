@@ -201,3 +201,19 @@ def test_a_bug_is_told_in_one_message(
     assert err.startswith("ERROR: internal error: ZeroDivisionError: division by zero (")
     assert "Traceback" not in err
     assert "TRACEBEE_TRACEBACK=1" in err
+
+
+@pytest.mark.parametrize(
+    ("words", "position"),
+    [
+        (["prog", "list"], 0),
+        (["-j", "prog", "list"], 1),
+        (["--json", "-p", "map"], 2),
+        (["-p", "123", "-e", "begin {}"], 0),
+        (["-p", "opensnoop"], 0),
+        (["-j"], 0),
+        (["-e", "prog"], 0),
+    ],
+)
+def test_a_command_may_stand_behind_options_of_its_output(words: list[str], position: int) -> None:
+    assert border.command_position(words) == position

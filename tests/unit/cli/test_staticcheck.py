@@ -67,9 +67,8 @@ def complaints(
     texts.add_int("int", 4)
     program = ProgramSpec("p", "TRACEPOINT", tuple(builder.finish()), line_info=tuple(lines))
     spec = ObjectSpec((program,), (), (ProbeSpec("tp/sea/hunt", "p", place),), Schema(), texts.to_bytes())
-    monkeypatch.setattr("tracebee.object.read_object", lambda *_, **__: spec)
     monkeypatch.setattr(staticcheck, "of_place", lambda *_: iter(()))
-    return list(staticcheck.of_object("a.bpf.o", b"", Machine()))  # type: ignore[arg-type]
+    return list(staticcheck.of_object("a.bpf.o", spec, Machine()))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -13,10 +13,10 @@ from tracebee.host import rights
 from tracebee.insn import Builder
 from tracebee.kernel import features, programs
 from tracebee.kernel.features import FEATURES, Feature, Features
-from tracebee.kernel.links import MODULES, Context, Link, attach
+from tracebee.kernel.links import Context, Link, attach
 from tracebee.kernel.maps import KernelMap
 from tracebee.kernel.programs import Program, load_program, save_log
-from tracebee.spec import objects
+from tracebee.kernel.symbols import Found, KernelNames
 from tracebee.spec.objects import MapSpec, ProbeSpec, ProgramSpec, RawTracepoint
 from tracebee.syscalls import bpf
 
@@ -188,7 +188,7 @@ def test_without_rights_links_for_many_kprobes_are_not_known(
 def test_a_refusal_is_asked_for_its_log(refusing: Any) -> None:
     levels = refusing(errno.EACCES, "R0 !read_ok\n")
     with pytest.raises(VerifierError) as caught:
-        load_program(SPEC, {}, 0, lambda name: 0)
+        load_program(SPEC, {}, 0, KernelNames())
     assert (caught.value.program, caught.value.errno, caught.value.log) == (
         "begin",
         errno.EACCES,
@@ -200,15 +200,22 @@ def test_a_refusal_is_asked_for_its_log(refusing: Any) -> None:
 def test_a_refusal_without_rights(refusing: Any) -> None:
     refusing(errno.EPERM, who=NOBODY)
     with pytest.raises(PermissionRefused) as caught:
-        load_program(SPEC, {}, 0, lambda name: 0)
+        load_program(SPEC, {}, 0, KernelNames())
     assert str(caught.value) == "loading BPF programs needs CAP_BPF and CAP_PERFMON"
+
+
+class Vfs(KernelNames):
+    """A kernel that has vfs_read as type 7."""
+
+    def find(self, name: str, module: str = "") -> Found | None:
+        return Found(7) if name == "vfs_read" else None
 
 
 def test_what_this_kernel_refuses_to_root_too(refusing: Any) -> None:
     refusing(errno.EPERM)
     spec = ProgramSpec("f", "TRACING", nothing(), expected_attach_type="TRACE_FENTRY", attach_to="vfs_read")
     with pytest.raises(VerifierError) as caught:
-        load_program(spec, {}, 0, lambda name: 7)
+        load_program(spec, {}, 0, Vfs())
     assert "TRACE_FENTRY" in caught.value.hint
 
 
@@ -299,20 +306,6 @@ def test_sizes_of_values(kind: str, value: int, slot: int, whole: int) -> None:
 
 
 # ---------------------------------------------------------------------- links
-
-
-TO_BE_FOUND = {"FunctionUprobe", "KprobePattern", "SystemCall", "UsdtProbe"}
-"""What ELF objects say of a place: a name, to be found on a machine before there is anything to attach to."""
-
-
-def test_every_place_has_a_module() -> None:
-    """But for what is run on request, and what is only a name so far."""
-    places = {
-        name
-        for name, kind in vars(objects).items()
-        if isinstance(kind, type) and issubclass(kind, objects.Attach) and kind is not objects.Attach
-    }
-    assert set(MODULES) == places - {"RunOnce"} - TO_BE_FOUND
 
 
 def test_a_link_closes_its_descriptors_once() -> None:

@@ -52,9 +52,9 @@ NAMES = Elf(DATA).sections[TABLE.link]
         (DATA[:60], "too short for a header"),
         (with_bytes(DATA, 4, b"\1"), "64 bits"),
         (with_bytes(DATA, 5, b"\3"), "unknown byte order 3"),
-        (with_bytes(DATA, 18, struct.pack("<H", 62)), "a file for x86-64"),
-        (with_bytes(DATA, 18, struct.pack("<H", 999)), "a file for machine 999"),
-        (with_bytes(DATA, 16, struct.pack("<H", 2)), "no object file"),
+        (with_bytes(DATA, 18, struct.pack("<H", 62)), "an object file for x86-64, and not for eBPF"),
+        (with_bytes(DATA, 18, struct.pack("<H", 999)), "for machine 999"),
+        (with_bytes(DATA, 16, struct.pack("<H", 2)), "a program, and no object file"),
         (with_bytes(DATA, 58, struct.pack("<H", 40)), "impossible size 40 of a section header"),
         (with_bytes(DATA, 40, struct.pack("<Q", 1 << 40)), "table of sections reaches beyond"),
         (with_bytes(DATA, 60, struct.pack("<H", 0xFFFF)), "table of sections reaches beyond"),
@@ -114,3 +114,37 @@ def test_a_relocation_that_is_refused(row: bytes, message: str) -> None:
     place = section(DATA, ".reltracepoint/syscalls/sys_enter_openat").offset
     with pytest.raises(FormatError, match=message):
         ObjectFile(with_bytes(DATA, place, row)).spec()
+
+
+@pytest.mark.parametrize(
+    ("data", "what", "hint"),
+    [
+        (b"!<arch>\ncore.o/         ", "this is an archive", "ar x"),
+        (b"!<thin>\n", "a thin archive", "ar t"),
+        (b"BC\xc0\xde\x35\x14", "bitcode of LLVM", "llc -march=bpf"),
+        (b"\x1f\x8b\x08\x00", "compressed by gzip", "gunzip"),
+        (b"\x9f\xeb\x01\x00", "BTF and nothing else", "tracebee btf dump"),
+        (b"int main(void)\n{\n}\n", "this is text", "-target bpf"),
+        (b"", "an empty file", "-target bpf"),
+        (b"\0\1\2", "this is no ELF file", ""),
+        (
+            with_bytes(DATA, 16, struct.pack("<HH", 2, 62)),
+            "a program for x86-64, and not for eBPF",
+            "-target bpf",
+        ),
+        (
+            with_bytes(DATA, 16, struct.pack("<HH", 3, 183)),
+            "a shared library or a program for AArch64",
+            "-target",
+        ),
+        (with_bytes(DATA, 16, struct.pack("<HH", 4, 62)), "a core dump for x86-64", "-target bpf"),
+        (b"\x7fELF\1\1\1" + bytes(9) + struct.pack("<HH", 1, 40), "an object file for ARM", "-target bpf"),
+        (b"\x7fELF\1\2\1" + bytes(9) + struct.pack(">HH", 2, 8), "a program for MIPS", "-target bpf"),
+    ],
+)
+def test_other_files_are_named_for_what_they_are(data: bytes, what: str, hint: str) -> None:
+    with pytest.raises(FormatError) as caught:
+        Elf(data)
+    assert what in str(caught.value)
+    assert hint in caught.value.hint
+    assert bool(caught.value.hint) == bool(hint)

@@ -54,7 +54,7 @@ from tracebee.syscalls import _uapi as uapi
         ("tc/ingress", "SCHED_CLS", "TCX_INGRESS", None),
         ("perf_event", "PERF_EVENT", "", None),
         ("struct_ops/name", "STRUCT_OPS", "", None),
-        ("freplace/f", "EXT", "", None),
+        ("freplace/f", "EXT", "", Trampoline()),
         ("cgroup/connect_unix", "CGROUP_SOCK_ADDR", "CGROUP_UNIX_CONNECT", None),
         ("cgroup/bind6", "CGROUP_SOCK_ADDR", "CGROUP_INET6_BIND", None),
     ],

@@ -40,7 +40,7 @@ def attach(program: Program, probe: ProbeSpec, context: Context) -> Link:
             addresses += [(address, cookie) for address in found]
         else:
             names.append((one.function, cookie))
-    made = _Attachment(program, place.returns)
+    made = _Attachment(program, place)
     try:
         made.add(names)
         made.add(addresses)
@@ -48,7 +48,7 @@ def attach(program: Program, probe: ProbeSpec, context: Context) -> Link:
             raise made.failure
     except SyscallError as error:
         Link(made.fds).close()
-        raise AttachError(probe.name, str(error)) from error
+        raise AttachError(probe.name, str(error), _hint(error, context, place)) from error
     kind = "kretprobe" if place.returns else "kprobe"
     skipped = [
         (f"{kind}:{one.function}", str(made.failure))
@@ -58,15 +58,28 @@ def attach(program: Program, probe: ProbeSpec, context: Context) -> Link:
     if skipped and not probe.optional:
         Link(made.fds).close()
         raise AttachError(skipped[0][0], skipped[0][1]) from made.failure
-    return Link(made.fds, skipped)
+    return Link(made.fds, skipped, tuple(made.fds))
+
+
+def _hint(error: SyscallError, context: Context, place: KprobeMulti) -> str:
+    if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):
+        return ""
+    if context.features.has("kprobe_session" if place.session else "kprobe_multi"):
+        return ""
+    if place.session:
+        return "this kernel has no kprobe.session (since Linux 6.10, with CONFIG_FPROBE)"
+    return (
+        "this kernel has no kprobe.multi (since Linux 5.18, with CONFIG_FPROBE): name a function with kprobe/"
+    )
 
 
 class _Attachment:
     """Links being made.  `reached` are the cookies of the functions that have one."""
 
-    def __init__(self, program: Program, returns: bool) -> None:
+    def __init__(self, program: Program, place: KprobeMulti) -> None:
         self.program = program
-        self.returns = returns
+        self.returns = place.returns
+        self.session = place.session
         self.fds: list[int] = []
         self.reached: set[int] = set()
         self.failure: SyscallError | None = None
@@ -81,7 +94,12 @@ class _Attachment:
         addresses = [place for place, _ in part if isinstance(place, int)]
         try:
             fd = bpf.link_kprobes(
-                self.program.fd, cookies, names=names, addresses=addresses, returns=self.returns
+                self.program.fd,
+                cookies,
+                names=names,
+                addresses=addresses,
+                returns=self.returns,
+                attach_type="TRACE_KPROBE_SESSION" if self.session else "TRACE_KPROBE_MULTI",
             )
         except SyscallError as error:
             if error.errno not in REFUSED:

@@ -20,12 +20,14 @@ if TYPE_CHECKING:
 def attach_events(program: Program, probe: ProbeSpec, context: Context, events: Sequence[int]) -> Link:
     """Attach a program to open perf events, and enable them; takes over their descriptors."""
     fds = list(events)
+    links: list[int] = []
     try:
         for event in events:
             if context.features.has("perf_link"):
-                fds.append(
+                links.append(
                     bpf.link_create(program.fd, event, "PERF_EVENT", perf_event_bpf_cookie=probe.cookie)
                 )
+                fds.append(links[-1])
                 perf.enable(event)
             else:
                 perf.attach_bpf(event, program.fd)
@@ -33,9 +35,8 @@ def attach_events(program: Program, probe: ProbeSpec, context: Context, events: 
         for fd in fds:
             os.close(fd)
         raise AttachError(probe.name, str(error), hint_for(error)) from error
-    # Links go before the events that they hold.
-    fds.reverse()
-    return Link(fds[::-1])
+    # Links, which are last, are closed before the events that they hold.
+    return Link(fds, links=links)
 
 
 def hint_for(error: SyscallError) -> str:

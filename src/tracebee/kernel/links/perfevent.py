@@ -36,7 +36,7 @@ def attach(program: Program, probe: ProbeSpec, context: Context) -> Link:
     except AttachError as error:
         number = getattr(error.__cause__, "errno", 0)
         if place.type == perf.PERF_TYPE_HARDWARE and number in NO_COUNTER:
-            event = probe.name.split(":")[1]
+            event = probe.name.split(":")[1] if ":" in probe.name else f"hardware event {place.config}"
             raise AttachError(
                 probe.name,
                 f"this processor has no counter for {event} ({error.reason})",

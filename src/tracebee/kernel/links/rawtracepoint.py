@@ -20,6 +20,7 @@ def attach(program: Program, probe: ProbeSpec, context: Context) -> Link:
     assert isinstance(probe.attach, RawTracepoint)
     name = "" if program.spec.attach_to else probe.attach.event
     try:
-        return Link([bpf.raw_tracepoint_open(program.fd, name)])
+        fd = bpf.raw_tracepoint_open(program.fd, name, probe.cookie)
     except SyscallError as error:
         raise AttachError(probe.name, str(error)) from error
+    return Link([fd], links=(fd,))

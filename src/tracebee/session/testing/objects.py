@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from tracebee.btf.reader import Btf
-from tracebee.btf.types import Datasec, Enumeration, Int, Ptr
+from tracebee.btf.types import Datasec
+from tracebee.btf.values import value_codec
 from tracebee.engine.machine import Machine
 from tracebee.engine.maps.ring import PerfEventArrayMap, RingMap
 from tracebee.errors import UsageError
 from tracebee.kernel.ring import BUSY, DISCARDED, HEADER
 from tracebee.object import ObjectFile
+from tracebee.session.objects.maps import Map
 from tracebee.session.testing.contexts import Event, make_context
 from tracebee.session.testing.machine import MadeUpMachine
 from tracebee.session.testing.world import World
@@ -21,99 +23,29 @@ from tracebee.spec.objects import MapSpec, ObjectSpec
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from tracebee.btf.values import ValueCodec
     from tracebee.engine.maps import EngineMap
     from tracebee.session.testing.contexts import Value
     from tracebee.spec.objects import ProgramSpec
 
-    Plain = int | bytes
 
-
-class Plainly:
-    """Values of a type of BTF: integers, enumerations and pointers are numbers, all else is bytes.
-
-    What has the size of a number and no type is one.
-    """
-
-    def __init__(self, btf: Btf | None, type_id: int, size: int) -> None:
-        self.size = size
-        found = btf.type(btf.resolve(type_id)) if btf is not None and type_id else None
-        self.is_number = isinstance(found, Int | Enumeration | Ptr) or (
-            found is None and size in (1, 2, 4, 8)
-        )
-        self.signed = isinstance(found, Int | Enumeration) and bool(getattr(found, "is_signed", False))
-
-    def decode(self, data: bytes) -> Plain:
-        return int.from_bytes(data[: self.size], "little", signed=self.signed) if self.is_number else data
-
-    def encode(self, value: Plain) -> bytes:
-        """Raises UsageError if the value does not fit."""
-        if isinstance(value, int):
-            try:
-                return value.to_bytes(self.size, "little", signed=value < 0)
-            except OverflowError:
-                raise UsageError(f"{value} does not fit {self.size} bytes") from None
-        if len(value) != self.size:
-            raise UsageError(f"there must be {self.size} bytes, and {value!r} has {len(value)}")
-        return bytes(value)
-
-
-class ObjectMap(MutableMapping["Plain", Any]):
-    """A map of an object: numbers where its types are numbers, else bytes.
-
-    The values of a per-CPU map are lists, one of each processor.
-    """
-
-    def __init__(self, table: EngineMap, btf: Btf | None) -> None:
-        self.table = table
-        self._key = Plainly(btf, table.spec.key_type, table.spec.key_size)
-        self._value = Plainly(btf, table.spec.value_type, table.spec.value_size)
-
-    def _decode(self, data: bytes) -> Any:
-        if not self.table.per_cpu:
-            return self._value.decode(data)
-        slot, size = self.table.slot, self._value.size
-        return [self._value.decode(data[at : at + size]) for at in range(0, len(data), slot)]
-
-    def __getitem__(self, key: Plain) -> Any:
-        found = self.table.get(self._key.encode(key))
-        if found is None:
-            raise KeyError(key)
-        return self._decode(found)
-
-    def __setitem__(self, key: Plain, value: Any) -> None:
-        parts = value if self.table.per_cpu else [value]
-        data = b"".join([self._value.encode(part).ljust(self.table.slot, b"\0") for part in parts])
-        self.table.put(self._key.encode(key), data)
-
-    def __delitem__(self, key: Plain) -> None:
-        if not self.table.remove(self._key.encode(key)):
-            raise KeyError(key)
-
-    def __iter__(self) -> Iterator[Plain]:
-        for key, _ in self.table.items():
-            yield self._key.decode(key)
-
-    def __len__(self) -> int:
-        return sum(1 for _ in self.table.items())
-
-
-class Variables(Mapping[str, "Plain"]):
+class Variables(Mapping[str, Any]):
     """The global variables of an object by name; they can be set, too."""
 
     def __init__(self, maps: Mapping[str, EngineMap], btf: Btf | None) -> None:
         self._maps = maps
         self._places = variables_of(btf)
 
-    def __getitem__(self, name: str) -> Plain:
-        section, offset, plainly = self._places[name]
+    def __getitem__(self, name: str) -> Any:
+        section, offset, codec = self._places[name]
         data = self._maps[section].get(bytes(4)) or b""
-        return plainly.decode(data[offset : offset + plainly.size])
+        return codec.decode(data[offset : offset + codec.size])
 
-    def __setitem__(self, name: str, value: Plain) -> None:
-        section, offset, plainly = self._places[name]
+    def __setitem__(self, name: str, value: Any) -> None:
+        section, offset, codec = self._places[name]
         table = self._maps[section]
         data = bytearray(table.get(bytes(4)) or b"")
-        data[offset : offset + plainly.size] = plainly.encode(value)
+        data[offset : offset + codec.size] = codec.encode(value, name)
         table.put(bytes(4), bytes(data))
 
     def __iter__(self) -> Iterator[str]:
@@ -123,7 +55,7 @@ class Variables(Mapping[str, "Plain"]):
         return len(self._places)
 
 
-def variables_of(btf: Btf | None) -> dict[str, tuple[str, int, Plainly]]:
+def variables_of(btf: Btf | None) -> dict[str, tuple[str, int, ValueCodec]]:
     """Section, offset and type of the variables in .data, .bss and .rodata, by name."""
     found = {}
     for type_id in btf.ids_of_kind(Datasec) if btf is not None else ():
@@ -133,8 +65,8 @@ def variables_of(btf: Btf | None) -> dict[str, tuple[str, int, Plainly]]:
         if section.name.startswith((".data", ".bss", ".rodata")):
             for one in section.variables:
                 var = btf.type(one.type_id)
-                plainly = Plainly(btf, getattr(var, "type_id", 0), one.size)
-                found[var.name] = section.name, one.offset, plainly
+                codec = value_codec(btf, getattr(var, "type_id", 0), one.size)
+                found[var.name] = section.name, one.offset, codec
     return found
 
 
@@ -154,7 +86,10 @@ class ObjectBench:
         btf = Btf.from_bytes(spec.btf) if spec.btf else None
         buffers = RingMap | PerfEventArrayMap
         tables = {name: one for name, one in self._machine.maps.items() if not isinstance(one, buffers)}
-        self.maps = {name: ObjectMap(one, btf) for name, one in tables.items() if not name.startswith(".")}
+        self.maps: dict[str, Map] = {}
+        for name, one in tables.items():
+            if not name.startswith("."):
+                self.maps[name] = Map(one, btf, family=self.maps)
         self.variables = Variables(self._machine.maps, btf)
         self.programs = tuple(self._machine.programs)
 
@@ -214,7 +149,7 @@ def load_object(
     file: str | os.PathLike[str] | bytes,
     *,
     world: World | None = None,
-    constants: Mapping[str, Plain] | None = None,
+    constants: Mapping[str, Any] | None = None,
     btf: Btf | None = None,
     kconfig: Mapping[str, str] | None = None,
     version: int = 0,
@@ -241,18 +176,18 @@ def load_object(
     return ObjectBench(with_constants(spec, constants or {}), world or World(), arch)
 
 
-def with_constants(spec: ObjectSpec, constants: Mapping[str, Plain]) -> ObjectSpec:
+def with_constants(spec: ObjectSpec, constants: Mapping[str, Any]) -> ObjectSpec:
     """The same with other values of constants.  Raises UsageError for a name that is none."""
     if not constants:
         return spec
     places = variables_of(Btf.from_bytes(spec.btf) if spec.btf else None)
     contents = {one.name: bytearray(one.contents) for one in spec.maps}
     for name, value in constants.items():
-        section, offset, plainly = places.get(name, ("", 0, None))
-        if plainly is None or not section.startswith(".rodata"):
+        section, offset, codec = places.get(name, ("", 0, None))
+        if codec is None or not section.startswith(".rodata"):
             known = [one for one, place in places.items() if place[0].startswith(".rodata")]
             raise UsageError(f"the object has no constant {name!r}", f"it has {', '.join(known) or 'none'}")
-        contents[section][offset : offset + plainly.size] = plainly.encode(value)
+        contents[section][offset : offset + codec.size] = codec.encode(value, name)
     maps = []
     for one in spec.maps:
         fields: dict[str, Any] = {field: getattr(one, field) for field in MapSpec.__match_args__}

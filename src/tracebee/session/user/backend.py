@@ -29,16 +29,19 @@ REBUILT: dict[str, tuple[str, ...]] = {
     "FormatError": ("what", "offset"),
     "NotSupportedError": ("feature", "since", "hint"),
     "PermissionRefused": ("action", "capability", "hint"),
+    "SyscallError": ("call", "errno", "detail"),
     "TargetError": ("target", "reason", "hint"),
+    "UsageError": ("", "hint"),
 }
-"""Errors that the tracer process can have, and what each is made of again on this side."""
+"""Errors that the tracer process can have, and what each is made of again on this side; "" is the text."""
 
 
 class RemoteMap:
-    """A map in the tracer process (tracebee.session.backend.BackendMap)."""
+    """A map in the tracer process (tracebee.session.backend.BackendMap); `id` is the engine's number for it."""
 
-    def __init__(self, spec: MapSpec, cpus: int, ask: Callable[..., Any]) -> None:
+    def __init__(self, spec: MapSpec, cpus: int, ask: Callable[..., Any], number: int = 0) -> None:
         self.spec = spec
+        self.id = number
         per_cpu = "PERCPU" in spec.type
         self.cpus = cpus if per_cpu else 1
         self.slot = (spec.value_size + 7) // 8 * 8 if per_cpu else spec.value_size
@@ -125,20 +128,16 @@ class UserBackend:
         except BaseException:
             self.close()
             raise
-        for one in spec.maps:
+        for number, one in enumerate(spec.maps, 1):
             if one.type != "RINGBUF":
-                self.maps[one.name] = RemoteMap(one, machine.possible_cpus, self._ask)
+                self.maps[one.name] = RemoteMap(one, machine.possible_cpus, self._ask, number)
 
     def _fork(self, machine: UserMachine, requests: int, answers: int, ring_pages: int) -> int:
         """Start the tracer process: a grandchild, so that it is nobody's to wait for."""
-        from tracebee.session.user.engine import EngineBackend
         from tracebee.session.user.tracer import TracerProcess
 
         session = os.getpid()
-
-        def make(world: TaskWorld) -> EngineBackend:
-            return EngineBackend(self.spec, world, ring_pages=ring_pages)
-
+        make = self._engine(ring_pages)
         for stream in (sys.stdout, sys.stderr):
             if stream is not None:
                 stream.flush()
@@ -164,6 +163,12 @@ class UserBackend:
         except ChildProcessError:
             pass  # the program that uses us takes note of all its children
         return int.from_bytes(number, "little")
+
+    def _engine(self, ring_pages: int) -> Callable[[TaskWorld], EngineBackend]:
+        """What makes the programs and maps in the tracer process."""
+        from tracebee.session.user.engine import EngineBackend
+
+        return lambda world: EngineBackend(self.spec, world, ring_pages=ring_pages)
 
     # --- requests
 
@@ -194,17 +199,21 @@ class UserBackend:
     def _frames(self) -> Iterator[tuple[int, Any] | None]:
         """Sort what has come: answers are yielded, the rest is filed."""
         for kind, body in list(self._inbox.frames()):
-            if kind == wire.RECORDS:
-                self._records.append(body)
-            elif kind in (wire.ANSWER, wire.FAILURE):
+            if kind in (wire.ANSWER, wire.FAILURE):
                 yield kind, wire.value_of(body)
-            elif kind == wire.TASKS:
-                if self._tasks is not None:
-                    self._tasks.take(*wire.value_of(body))
-            elif kind == wire.NOTICE:
-                self._notices.append(wire.value_of(body))
-            elif kind == wire.FAULT:
-                self._fault = self._fault or rebuild(wire.value_of(body))
+            else:
+                self._file(kind, body)
+
+    def _file(self, kind: int, body: bytes) -> None:
+        if kind == wire.RECORDS:
+            self._records.append(body)
+        elif kind == wire.TASKS:
+            if self._tasks is not None:
+                self._tasks.take(*wire.value_of(body))
+        elif kind == wire.NOTICE:
+            self._notices.append(wire.value_of(body))
+        elif kind == wire.FAULT:
+            self._fault = self._fault or rebuild(wire.value_of(body))
 
     # --- the protocol
 

@@ -12,7 +12,7 @@ from tracebee.session.backend import GlobalState
 from tracebee.spec.objects import MapSpec, RunOnce
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from tracebee.engine.machine import EngineProgram
     from tracebee.engine.maps.base import EngineMap
@@ -86,6 +86,18 @@ class EngineBackend(GlobalState):
     def drain(self, take: Take) -> int:
         ring = self.machine.ring
         return 0 if ring is None else ring.drain(take)
+
+    @property
+    def hurries(self) -> bool:
+        """Whether machine code may handle plain stops: the ring of scripts is the one buffer that it writes to."""
+        return True
+
+    def streams(self) -> Iterable[tuple[int, bytes]]:
+        """What was written to buffers other than the ring of a script: objects have such."""
+        return ()
+
+    def losses(self) -> Iterable[tuple[int, int]]:
+        return ()
 
     def watch_tasks(self) -> None:
         return None

@@ -18,6 +18,7 @@ _SYS_ENTER = struct.Struct(_COMMON + "i4x6Q")
 _SYS_EXIT = struct.Struct(_COMMON + "i4xq")
 _RAW_SYS_ENTER = struct.Struct(_COMMON + "q6Q")
 _RAW_SYS_EXIT = struct.Struct(_COMMON + "qq")
+_RAW_ARGUMENTS = struct.Struct("=Qq")
 _FORK = struct.Struct(_COMMON + "16si16si")
 _EXEC = struct.Struct(_COMMON + "Iii")
 _EXIT = struct.Struct(_COMMON + "16sii")
@@ -42,6 +43,11 @@ def raw_sys_enter(thread: Thread) -> bytes:
 def raw_sys_exit(thread: Thread) -> bytes:
     """raw_syscalls:sys_exit: id and ret."""
     return _RAW_SYS_EXIT.pack(thread.tid, thread.number, thread.result)
+
+
+def raw_arguments(registers: int, number: int) -> bytes:
+    """struct bpf_raw_tracepoint_args of sys_enter and sys_exit: the address of struct pt_regs; id, or the result."""
+    return _RAW_ARGUMENTS.pack(registers, number)
 
 
 def process_fork(parent: Thread, child: Thread) -> bytes:

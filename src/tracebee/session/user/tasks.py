@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 SHADOW = 0xFFFF_C900_0000_0000
 """Where the kernel's addresses would be: shadows of thread N are at N << 20 behind it."""
 
+REGISTERS = SHADOW - (1 << 16)
+"""Where struct pt_regs of the thread is that the event is about."""
+
 _THREAD = 20
 _KIND = 16
 _KINDS = ("task_struct", "mm_struct", "cred")

@@ -11,15 +11,17 @@ from __future__ import annotations
 import os
 import signal
 import time
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from tracebee.errors import AttachError, EngineFault, InternalError, NotSupportedError, TracebeeError
 from tracebee.language.typetable import TypeTable
 from tracebee.session.user import records, wire
-from tracebee.session.user.tasks import ShadowTasks
+from tracebee.session.user.machine import SEEN_TRACEPOINTS
+from tracebee.session.user.objects import ObjectEngine, place_of
+from tracebee.session.user.tasks import REGISTERS, ShadowTasks
 from tracebee.session.user.world import TaskWorld
-from tracebee.spec.objects import PerfEvent, Tracepoint, Uprobe
+from tracebee.spec.objects import PerfEvent, RawTracepoint, Tracepoint, Uprobe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from tracebee.inferior.watch import Watch
     from tracebee.session.user.engine import EngineBackend
     from tracebee.session.user.machine import UserMachine
+    from tracebee.spec.objects import Attach
 
     Run = Callable[[bytes], int]
 
@@ -44,6 +47,11 @@ BACKLOG = 1 << 20
 
 EVERY_CALL = 1024
 """More than the numbers of system calls go to."""
+
+RAW = ("sys_enter", "sys_exit")
+"""The raw tracepoints whose arguments can be made: struct pt_regs *, and a number."""
+
+ONLY = f"sees only {SEEN_TRACEPOINTS}"
 
 HURRY = 10_000
 """Stops after which machine code is made for the rest of them; TRACEBEE_HURRY has another number, or 0 for never."""
@@ -77,6 +85,8 @@ class Places:
         self.exit: dict[int, list[Attached]] = {}
         self.every_enter: list[Attached] = []
         self.every_exit: list[Attached] = []
+        self.raw_enter: list[Attached] = []
+        self.raw_exit: list[Attached] = []
         self.fork: list[Attached] = []
         self.exec: list[Attached] = []
         self.exited: list[Attached] = []
@@ -85,9 +95,18 @@ class Places:
         self.timers: list[Timer] = []
 
     def calls(self) -> list[Attached]:
-        """What is attached to system calls."""
+        """What is attached to tracepoints of system calls."""
         rows = [*self.enter.values(), *self.exit.values(), self.every_enter, self.every_exit]
         return [one for row in rows for one in row]
+
+    def drop(self, attached: Attached) -> None:
+        """Forget one."""
+        every = (self.every_enter, self.every_exit, self.raw_enter, self.raw_exit)
+        tasks = (self.fork, self.exec, self.exited, self.signal)
+        for row in (*self.enter.values(), *self.exit.values(), *every, *tasks):
+            row[:] = [one for one in row if one is not attached]
+        self.uprobes = {key: one for key, one in self.uprobes.items() if one[0] is not attached}
+        self.timers = [timer for timer in self.timers if timer.attached is not attached]
 
     def clear(self) -> None:
         """Forget everything: no program runs from now on."""
@@ -116,7 +135,9 @@ class TracerProcess:
         self.is_lost = False
         self.traces_session = False
         self.filtered = False
+        self.followed = False
         self.tells_tasks = False
+        self._placed: dict[int, Attached] = {}
         self.told: set[tuple[int, int, int]] = set()
         self._due: list[tuple[int, int, Timer]] = []
         self._sampling: list[Timer] = []
@@ -205,7 +226,10 @@ class TracerProcess:
         """There are many stops: handle plain ones by machine code, if there is a compiler."""
         self._hurry_after = 0
         inferior = self.inferior
-        if inferior is None or not self.filtered or not self.places.calls():
+        places = self.places
+        if inferior is None or not self.filtered or not places.calls():
+            return
+        if places.raw_enter or places.raw_exit or not self.engine.hurries:
             return
         from tracebee.session.user.burst import ProgramHook
         from tracebee.syscalls.nativecode import Door
@@ -284,16 +308,21 @@ class TracerProcess:
     def on_attach(self, position: int) -> None:
         probe = self.engine.spec.probes[position]
         attached = Attached(self.engine.machine.programs[probe.program], probe.cookie)
-        place = probe.attach
+        self._attach(probe.name, position, probe.attach, attached)
+
+    def _attach(self, name: str, key: int, place: Attach, attached: Attached) -> None:
         if isinstance(place, Tracepoint):
             self._attach_tracepoint(place, attached)
         elif isinstance(place, Uprobe):
-            self.places.uprobes[position] = (attached, place)
+            self.places.uprobes[key] = (attached, place)
         elif isinstance(place, PerfEvent):
             period = place.period or 1_000_000_000 // place.frequency
             self.places.timers.append(Timer(attached, period, place.every_cpu))
+        elif isinstance(place, RawTracepoint) and place.event in RAW:
+            places = self.places
+            (places.raw_enter if place.event == RAW[0] else places.raw_exit).append(attached)
         else:
-            raise AttachError(probe.name, "the user backend (ptrace) does not see this kind of place")
+            raise AttachError(name, "the user backend (ptrace) does not see this kind of place")
 
     def _attach_tracepoint(self, place: Tracepoint, attached: Attached) -> None:
         places = self.places
@@ -304,14 +333,63 @@ class TracerProcess:
                 raise AttachError(f"tracepoint:syscalls:{place.event}", "there is no such system call here")
             table.setdefault(number, []).append(attached)
             return
-        {
+        seen = {
             "sys_enter": places.every_enter,
             "sys_exit": places.every_exit,
             "sched_process_fork": places.fork,
             "sched_process_exec": places.exec,
             "sched_process_exit": places.exited,
             "signal_deliver": places.signal,
-        }[place.event].append(attached)
+        }
+        row = seen.get(place.event) if self.machine.has_tracepoint(place.category, place.event) else None
+        if row is None:
+            raise AttachError(
+                f"tracepoint:{place.category}:{place.event}", f"the user backend (ptrace) {ONLY}"
+            )
+        row.append(attached)
+
+    # --- requests for objects
+
+    def on_fill(self, name: str, offset: int, data: bytes) -> None:
+        engine = self.engine
+        assert isinstance(engine, ObjectEngine)
+        engine.fill(name, offset, data)
+
+    def on_settle(self) -> None:
+        """Nothing: records go out before any answer."""
+
+    def on_test_run(self, program: str, context: bytes) -> tuple[int, bytes]:
+        self.world.thread = None
+        data = bytearray(context)
+        return self.engine.programs[program].run(data), bytes(data)
+
+    def on_place(self, key: int, program: str, kind: str, fields: tuple[Any, ...], cookie: int) -> None:
+        """Attach a program of an object to a place that its section need not name."""
+        place = place_of(kind, fields)
+        attached = Attached(self.engine.machine.programs[program], cookie)
+        if self.followed and not isinstance(place, Uprobe):
+            raise AttachError(
+                program,
+                "the target is being traced, and only uprobes can be added now",
+                "attach it before the command starts",
+            )
+        self._attach(program, key, place, attached)
+        self._placed[key] = attached
+        if self.inferior is not None and isinstance(place, Uprobe):
+            self.inferior.insert(key, place.path, place.offset, place.returns, place.reference_counter)
+
+    def on_displace(self, key: int) -> None:
+        attached = self._placed.pop(key)
+        if key in self.places.uprobes and self.inferior is not None:
+            self.inferior.remove(key)
+        self.places.drop(attached)
+        self._due = [one for one in self._due if one[2].attached is not attached]
+        heapify(self._due)
+        if self.inferior is not None:
+            # Machine code has what was attached built in: it is made again when there are many more stops.
+            self.inferior.unhurry()
+            if self._hurry_after == 0:
+                self._hurry_after = self.inferior.stops + HURRY
 
     def on_follow(self, pid: int, filtered: bool, tells_tasks: bool) -> bytes:
         """Begin to trace a process, or none if `pid` is 0; what it has to install as its filter."""
@@ -320,6 +398,7 @@ class TracerProcess:
         now = time.monotonic_ns()
         for timer in self.places.timers:
             self._schedule(timer, now + timer.period)
+        self.followed = True
         self.tells_tasks = tells_tasks
         if not pid:
             return b""
@@ -350,10 +429,11 @@ class TracerProcess:
 
         places = self.places
         every = frozenset(range(EVERY_CALL))
+        enters, exits = places.every_enter or places.raw_enter, places.every_exit or places.raw_exit
         return Watch(
-            enter=every if places.every_enter else frozenset(places.enter),
-            exit=every if places.every_exit else frozenset(places.exit),
-            every_abi=bool(places.every_enter or places.every_exit),
+            enter=every if enters else frozenset(places.enter),
+            exit=every if exits else frozenset(places.exit),
+            every_abi=bool(enters or exits),
             signals=bool(places.signal),
             libraries=bool(places.uprobes or self.tells_tasks),
             data=any(place.reference_counter for _, place in places.uprobes.values()),
@@ -389,6 +469,8 @@ class TracerProcess:
                 self._run(found, thread, records.sys_enter(thread))
         if places.every_enter:
             self._run(places.every_enter, thread, records.raw_sys_enter(thread))
+        if places.raw_enter:
+            self._run(places.raw_enter, thread, records.raw_arguments(REGISTERS, thread.number))
 
     def syscall_exit(self, thread: Thread) -> None:
         places = self.places
@@ -398,6 +480,8 @@ class TracerProcess:
                 self._run(found, thread, records.sys_exit(thread))
         if places.every_exit:
             self._run(places.every_exit, thread, records.raw_sys_exit(thread))
+        if places.raw_exit:
+            self._run(places.raw_exit, thread, records.raw_arguments(REGISTERS, thread.result))
 
     def forked(self, parent: Thread, child: Thread, kind: str) -> None:
         if self.tells_tasks and child.process is not parent.process:
@@ -521,6 +605,10 @@ class TracerProcess:
             return end
 
         self.engine.drain(take)
+        for number, data in self.engine.streams():
+            self.outbox.add(wire.pack_bytes(wire.STREAM, number.to_bytes(4, "little") + data))
+        for number, count in self.engine.losses():
+            self._send(wire.pack(wire.LOST, (number, count)))
 
     def keep_up(self) -> None:
         """Between events that do not end: send what there is, and wait for a session that is behind."""
@@ -543,7 +631,7 @@ def describe(error: TracebeeError) -> tuple[Any, ...]:
     fields = REBUILT.get(name)
     if fields is None:
         return ("InternalError", str(error) if name == "InternalError" else f"{name}: {error}")
-    return (name, *(getattr(error, field) for field in fields))
+    return (name, *(getattr(error, field) if field else str(error) for field in fields))
 
 
 def _number(text: str, otherwise: int) -> int:

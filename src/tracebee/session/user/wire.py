@@ -24,6 +24,8 @@ FAILURE = 4  # from the tracer instead of an answer: (class, arguments …) of a
 TASKS = 5  # from the tracer: (class, fields …) of what tasks have done; see tracebee.kernel.taskevents
 NOTICE = 6  # from the tracer: a text for the person
 FAULT = 7  # from the tracer: like FAILURE, of a program that was run for an event
+STREAM = 8  # from the tracer: u32 number of a map, and records that were written to it; of objects
+LOST = 9  # from the tracer: (number of a map, how many records did not fit); of objects
 
 MOST = 1 << 16
 """Bytes that are read at once."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import struct
 import time
 from typing import TYPE_CHECKING
 
-from tracebee.session.user.tasks import TOLD
+from tracebee.session.user.tasks import REGISTERS, TOLD
 from tracebee.session.user.unwind import user_stack
 
 if TYPE_CHECKING:
@@ -113,10 +114,27 @@ class TaskWorld:
             if not tasks.knows(address):
                 self._warn_once(TASK_NOTICE)
             return tasks.read(address, size)
+        if 0 <= address - REGISTERS < 512:
+            at = address - REGISTERS
+            data = self._saved_registers()[at : at + size]
+            return data if len(data) == size else None
         # str() and buf() try both kinds of memory for a plain number: that is no wish for the kernel's.
         if address >> 63:
             self._warn_once(KERNEL_NOTICE)
         return None
+
+    def _saved_registers(self) -> bytes:
+        """struct pt_regs of the stopped thread, as the kernel keeps it.
+
+        arm64 has two more members behind those of struct user_pt_regs: orig_x0 and syscallno, which a system call
+        leaves its first argument and its number in (arch/arm64/include/asm/ptrace.h).
+        """
+        thread = self.thread
+        if thread is None:
+            return b""
+        if self.arch.name != "aarch64":
+            return thread.registers()[:168]
+        return thread.registers()[:272] + struct.pack("<Qi4x", thread.arguments[0], thread.number)
 
     # --- stacks and probes
 
