@@ -71,11 +71,10 @@ def run_event_pipe(words: Sequence[str]) -> int:
         try:
             _pump(source, child)
         except KeyboardInterrupt:
-            if child is not None:
-                signal.signal(signal.SIGINT, signal.SIG_IGN)
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
         if child is not None:
             status = child.exit_status()
-            source.drain()
+        source.drain()  # what was sent before the end is told
     finally:
         source.close()
         writer.end()
