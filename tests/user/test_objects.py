@@ -114,11 +114,18 @@ def test_a_link_is_detached_alone() -> None:
 
 
 @needs_x86
-def test_static_probes_and_configuration() -> None:
-    """Where the arguments of a static probe are, as libbpf tells it, and what the kernel's configuration says."""
+def test_static_probes_and_configuration(tmp_path: Path) -> None:
+    """Where the arguments of a static probe are, as libbpf tells it, and what the kernel's configuration says.
+
+    The library's semaphore tells the program that somebody listens.
+    """
     library = str(STATIC.with_name("probed.so"))
+    calls = "lib.work(-5); open(sys.argv[1], 'w').write(str(lib.watched()))"
     with tracebee.Object.from_elf(STATIC) as found:
-        words = [sys.executable, "-c", f"import ctypes; ctypes.CDLL({library!r}).work(-5)"]
+        words = [
+            *(sys.executable, "-c", f"import ctypes, sys; lib = ctypes.CDLL({library!r}); {calls}"),
+            str(tmp_path / "watched"),
+        ]
         found.load("user", command=words)
         found.variables["target"] = found.pid
         found.programs["probed"].attach(f"{library}:tracebee:work")
@@ -126,6 +133,7 @@ def test_static_probes_and_configuration() -> None:
         assert found.wait(30)
         values = dict(found.variables)
     assert (values["hits"], values["argument"], values["has_cookie"]) == (1, -5, True)
+    assert (tmp_path / "watched").read_text() == "1"
     assert values["version"] == kernel_version()
 
 

@@ -440,10 +440,13 @@ class Decoded(dict[str, Any]):
 
 
 class Fields(tuple[Any, ...]):
-    """A structure as a key: a tuple whose elements have names, too.  It equals a plain tuple."""
+    """A structure as a key: a tuple whose elements have names, too.  It equals a plain tuple.
 
-    __slots__ = ()
+    One that was decoded knows the bytes it was made of: members of a union may leave some of them open.
+    """
+
     _fields: tuple[str, ...] = ()
+    _made_of: tuple[RecordCodec, bytes] | None = None
 
     def __getattr__(self, name: str) -> Any:
         try:
@@ -467,7 +470,7 @@ def _fields_class(names: tuple[str, ...]) -> type[Fields]:
     members: dict[str, Any] = {
         name: property(itemgetter(number)) for number, name in enumerate(names) if not name.startswith("_")
     }
-    return type("Fields", (Fields,), {**members, "_fields": names, "__slots__": ()})
+    return type("Fields", (Fields,), {**members, "_fields": names})
 
 
 class Place(NamedTuple):
@@ -502,13 +505,17 @@ class RecordCodec(ValueCodec):
         else:
             values = [place.codec.at(data, offset + place.offset) for place in self.places]
         if self._key is not None:
-            return self._key(values)
+            key = self._key(values)
+            key._made_of = self, bytes(data[offset : offset + self.size])
+            return key
         found = Decoded(zip(self.names, values, strict=True))
         found.codec = self
         found.raw = bytes(data[offset : offset + self.size])
         return found
 
     def encode(self, value: Any, where: str = "") -> bytes:
+        if isinstance(value, Fields) and value._made_of is not None and value._made_of[0] is self:
+            return value._made_of[1]
         if isinstance(value, Decoded) and value.codec is self and len(value) == len(self.places):
             before = self.at(value.raw, 0)
             named: Mapping[str, Any] = {

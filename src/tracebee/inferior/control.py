@@ -97,7 +97,9 @@ class Inferior:
 
     def __init__(self, watch: Watch, events: Events, wake_fd: int = -1) -> None:
         """`wake_fd` is a pipe or socket that ends a pump when there is something to read."""
-        self._watch = Watch(watch.enter, watch.exit, watch.every_abi, watch.signals, watch.libraries)
+        self._watch = Watch(
+            watch.enter, watch.exit, watch.every_abi, watch.signals, watch.libraries, watch.data
+        )
         self.threads: dict[int, Thread] = {}
         self._processes: dict[int, Process] = {}
         self._events: Events = events

@@ -339,8 +339,7 @@ def probe_map_type(name: str) -> bool:
     """Whether maps of a type (enum bpf_map_type without prefix) can be made.  Raises SyscallError without rights."""
     if name == "UNSPEC":
         return False
-    from tracebee.syscalls import bpfmaps
-    from tracebee.syscalls._uapi import BPF_MAP_TYPE
+    from tracebee.syscalls.bpfmaps import ENOTSUPP
 
     name = name.removesuffix("_DEPRECATED")
     key, value, entries = _MAP_SHAPES.get(name, (4, 4, 1))
@@ -358,12 +357,12 @@ def probe_map_type(name: str) -> bool:
             options |= {"btf_fd": opened[0], "key_type": 1, "value_type": 2}
         elif name == "STRUCT_OPS":
             options |= {"btf_fd": -1, "vmlinux_value_type": 1}
-        opened.append(bpfmaps.create(BPF_MAP_TYPE[name], key, value, entries, **options))
+        opened.append(bpf.map_create(name, key, value, entries, **options))
     except SyscallError as error:
         if error.errno == errno.EPERM:
             raise
         # What needs a structure of the kernel is told that the one given is none.
-        return name == "STRUCT_OPS" and error.errno == bpfmaps.ENOTSUPP
+        return name == "STRUCT_OPS" and error.errno == ENOTSUPP
     finally:
         for fd in opened:
             os.close(fd)

@@ -13,15 +13,14 @@ import os
 from typing import TYPE_CHECKING, NamedTuple
 
 from tracebee.errors import MapError
+from tracebee.syscalls.bpf import BPF_ANY, BPF_NOEXIST
 from tracebee.syscalls.bpfmaps import (
-    BPF_ANY,
     BPF_EXIST,
     BPF_F_INNER_MAP,
     BPF_F_LOCK,
     BPF_F_NO_PREALLOC,
     BPF_F_RDONLY,
     BPF_F_WRONLY,
-    BPF_NOEXIST,
     ENOTSUPP,
 )
 

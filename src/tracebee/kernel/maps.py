@@ -79,11 +79,7 @@ class KernelMap:
     def get(self, key: bytes, flags: int = 0) -> bytes | None:
         """The value of a key, or None."""
         try:
-            if flags or not key:
-                from tracebee.syscalls import bpfmaps
-
-                return bpfmaps.lookup(self.fd, key, self.value_bytes, flags)
-            return bpf.map_lookup(self.fd, key, self.value_bytes)
+            return bpf.map_lookup(self.fd, key, self.value_bytes, flags)
         except SyscallError as error:
             raise self.refused("lookup", error, key, flags) from None
 
@@ -120,11 +116,9 @@ class KernelMap:
 
     def push(self, value: bytes, flags: int = 0) -> None:
         """Put a value into a queue, a stack or a Bloom filter; into a full one with BPF_EXIST, for the oldest."""
-        from tracebee.syscalls import bpfmaps
-
         self._check_keyless("push")
         try:
-            bpfmaps.update(self.fd, b"", value, flags)
+            bpf.map_update(self.fd, b"", value, flags)
         except SyscallError as error:
             raise self.refused("push", error, flags=flags) from None
 
@@ -140,11 +134,9 @@ class KernelMap:
 
     def peek(self, value: bytes = b"") -> bytes | None:
         """The next value of a queue or a stack, which stays; of a Bloom filter `value` itself if it may be in."""
-        from tracebee.syscalls import bpfmaps
-
         self._check_keyless("peek")
         try:
-            return bpfmaps.lookup(self.fd, b"", self.value_bytes, ask=value)
+            return bpf.map_lookup(self.fd, b"", self.value_bytes, ask=value)
         except SyscallError as error:
             raise self.refused("peek", error) from None
 
@@ -380,8 +372,7 @@ def create_map(
 
     Raises MapError, and NotSupportedError for a type that has no number.
     """
-    kind = uapi.BPF_MAP_TYPE.get(spec.type)
-    if kind is None:
+    if spec.type not in uapi.BPF_MAP_TYPE:
         raise NotSupportedError(
             f"map {spec.name!r} of type {spec.type}", hint="no kernel is known that has it"
         )
@@ -394,10 +385,8 @@ def create_map(
         inner_fd = template.fd
 
     def create(btf: int) -> int:
-        from tracebee.syscalls import bpfmaps
-
-        return bpfmaps.create(
-            kind,
+        return bpf.map_create(
+            spec.type,
             spec.key_size,
             spec.value_size,
             spec.max_entries,

@@ -94,7 +94,10 @@ def map_create(
     btf_fd: int = 0,
     key_type: int = 0,
     value_type: int = 0,
-    inner_map_fd: int = 0,
+    vmlinux_value_type: int = 0,
+    inner_map_fd: int | None = None,
+    numa_node: int | None = None,
+    extra: int = 0,
 ) -> int:
     """BPF_MAP_CREATE; `kind` is a name of enum bpf_map_type without prefix.  Returns a descriptor."""
     attr = Attr(uapi.ATTR_MAP_CREATE).set(
@@ -102,20 +105,38 @@ def map_create(
         key_size=key_size,
         value_size=value_size,
         max_entries=max_entries,
-        map_flags=flags,
+        map_flags=flags if numa_node is None else flags | uapi.MAP_FLAGS["NUMA_NODE"],
         map_name=object_name(name),
-        inner_map_fd=inner_map_fd,
+        inner_map_fd=inner_map_fd or 0,
+        numa_node=numa_node or 0,
+        map_extra=extra,
     )
     if btf_fd:
-        attr.set(btf_fd=btf_fd, btf_key_type_id=key_type, btf_value_type_id=value_type)
+        attr.set(
+            btf_fd=btf_fd,
+            btf_key_type_id=key_type,
+            btf_value_type_id=value_type,
+            btf_vmlinux_value_type_id=vmlinux_value_type,
+        )
     return checked("bpf(BPF_MAP_CREATE)", attr.call("MAP_CREATE"), f"{kind} map {name!r}")
 
 
-def map_lookup(fd: int, key: bytes, value_size: int, flags: int = 0) -> bytes | None:
-    """The value of a key, or None.  For per-CPU maps `value_size` is that of all CPUs together."""
+def element(fd: int, key: bytes, flags: int) -> Attr:
+    """An element of a map.  Maps without keys (queue, stack, Bloom filter) want no address of one."""
     attr = Attr(uapi.ATTR_MAP_ELEM).set(map_fd=fd, flags=flags)
-    attr.memory("key", key)
-    value = attr.memory("value", empty_buffer(value_size))
+    if key:
+        attr.memory("key", key)
+    return attr
+
+
+def map_lookup(fd: int, key: bytes, value_size: int, flags: int = 0, ask: bytes = b"") -> bytes | None:
+    """The value of a key, or None; without a key, the first element (peek).
+
+    For per-CPU maps `value_size` is that of all CPUs together.  `ask` is what the kernel finds where it will write:
+    the value that a Bloom filter is asked about.
+    """
+    attr = element(fd, key, flags)
+    value = attr.memory("value", ask.ljust(value_size, b"\0") if ask else empty_buffer(value_size))
     result = attr.call("MAP_LOOKUP_ELEM")
     if result == -errno.ENOENT:
         return None
@@ -124,9 +145,8 @@ def map_lookup(fd: int, key: bytes, value_size: int, flags: int = 0) -> bytes | 
 
 
 def map_update(fd: int, key: bytes, value: bytes, flags: int = BPF_ANY) -> None:
-    """BPF_MAP_UPDATE_ELEM."""
-    attr = Attr(uapi.ATTR_MAP_ELEM).set(map_fd=fd, flags=flags)
-    attr.memory("key", key)
+    """BPF_MAP_UPDATE_ELEM; without a key, push."""
+    attr = element(fd, key, flags)
     attr.memory("value", value)
     checked("bpf(BPF_MAP_UPDATE_ELEM)", attr.call("MAP_UPDATE_ELEM"))
 

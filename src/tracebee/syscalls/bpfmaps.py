@@ -10,105 +10,24 @@ import errno
 from typing import TYPE_CHECKING, NamedTuple
 
 from tracebee.syscalls import _uapi as uapi
-from tracebee.syscalls.bpf import Attr, Batch, object_name
+from tracebee.syscalls.bpf import Attr, Batch, element
 from tracebee.syscalls.raw import checked, empty_buffer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-BPF_ANY = 0
-BPF_NOEXIST = 1
 BPF_EXIST = 2
 BPF_F_LOCK = 4
 
-BPF_F_NO_PREALLOC = 1 << 0
-BPF_F_NO_COMMON_LRU = 1 << 1
-BPF_F_NUMA_NODE = 1 << 2
-BPF_F_RDONLY = 1 << 3
-BPF_F_WRONLY = 1 << 4
-BPF_F_STACK_BUILD_ID = 1 << 5
-BPF_F_ZERO_SEED = 1 << 6
-BPF_F_RDONLY_PROG = 1 << 7
-BPF_F_WRONLY_PROG = 1 << 8
-BPF_F_CLONE = 1 << 9
-BPF_F_MMAPABLE = 1 << 10
-BPF_F_PRESERVE_ELEMS = 1 << 11
-BPF_F_INNER_MAP = 1 << 12
-BPF_F_LINK = 1 << 13
+BPF_F_NO_PREALLOC = uapi.MAP_FLAGS["NO_PREALLOC"]
+BPF_F_NUMA_NODE = uapi.MAP_FLAGS["NUMA_NODE"]
+BPF_F_RDONLY = uapi.MAP_FLAGS["RDONLY"]
+BPF_F_WRONLY = uapi.MAP_FLAGS["WRONLY"]
+BPF_F_INNER_MAP = uapi.MAP_FLAGS["INNER_MAP"]
 """Flags of BPF_MAP_CREATE (linux/bpf.h)."""
 
 ENOTSUPP = 524
 """The kernel's own errno for what a kind of map does not do."""
-
-
-def create(
-    kind: int,
-    key_size: int,
-    value_size: int,
-    max_entries: int,
-    *,
-    flags: int = 0,
-    name: str = "",
-    inner_map_fd: int | None = None,
-    numa_node: int | None = None,
-    extra: int = 0,
-    ifindex: int = 0,
-    btf_fd: int = 0,
-    key_type: int = 0,
-    value_type: int = 0,
-    vmlinux_value_type: int = 0,
-) -> int:
-    """BPF_MAP_CREATE with all there is to say; `kind` is a number of enum bpf_map_type.  Returns a descriptor."""
-    attr = Attr(uapi.ATTR_MAP_CREATE).set(
-        map_type=kind,
-        key_size=key_size,
-        value_size=value_size,
-        max_entries=max_entries,
-        map_flags=flags | (BPF_F_NUMA_NODE if numa_node is not None else 0),
-        map_name=object_name(name),
-        map_ifindex=ifindex,
-        map_extra=extra,
-    )
-    if inner_map_fd is not None:
-        attr.set(inner_map_fd=inner_map_fd)
-    if numa_node is not None:
-        attr.set(numa_node=numa_node)
-    if btf_fd:
-        attr.set(
-            btf_fd=btf_fd,
-            btf_key_type_id=key_type,
-            btf_value_type_id=value_type,
-            btf_vmlinux_value_type_id=vmlinux_value_type,
-        )
-    return checked("bpf(BPF_MAP_CREATE)", attr.call("MAP_CREATE"), f"map {name!r}")
-
-
-def _element(fd: int, key: bytes, flags: int) -> Attr:
-    attr = Attr(uapi.ATTR_MAP_ELEM).set(map_fd=fd, flags=flags)
-    if key:
-        attr.memory("key", key)
-    return attr
-
-
-def lookup(fd: int, key: bytes, value_size: int, flags: int = 0, ask: bytes = b"") -> bytes | None:
-    """BPF_MAP_LOOKUP_ELEM: the value of a key, or None; without a key, the first element (peek).
-
-    `ask` is what the kernel finds where it will write: the value that a Bloom filter is asked about.
-    """
-    attr = _element(fd, key, flags)
-    value = attr.memory("value", ask.ljust(value_size, b"\0") if ask else empty_buffer(value_size))
-    result = attr.call("MAP_LOOKUP_ELEM")
-    if result == -errno.ENOENT:
-        return None
-    checked("bpf(BPF_MAP_LOOKUP_ELEM)", result)
-    return value.raw[:value_size]
-
-
-def update(fd: int, key: bytes, value: bytes, flags: int = BPF_ANY) -> None:
-    """BPF_MAP_UPDATE_ELEM; without a key, push."""
-    attr = _element(fd, key, flags)
-    attr.memory("value", value)
-    checked("bpf(BPF_MAP_UPDATE_ELEM)", attr.call("MAP_UPDATE_ELEM"))
 
 
 def lookup_and_delete(fd: int, key: bytes, value_size: int, flags: int = 0) -> bytes | None:
@@ -116,7 +35,7 @@ def lookup_and_delete(fd: int, key: bytes, value_size: int, flags: int = 0) -> b
 
     Raises SyscallError with ENOTSUPP, or EINVAL, where the kind of map cannot.
     """
-    attr = _element(fd, key, flags)
+    attr = element(fd, key, flags)
     value = attr.memory("value", empty_buffer(value_size))
     result = attr.call("MAP_LOOKUP_AND_DELETE_ELEM")
     if result == -errno.ENOENT:

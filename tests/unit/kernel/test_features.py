@@ -245,7 +245,7 @@ class Table:
         for name in ("map_lookup", "map_next_key", "map_lookup_batch"):
             monkeypatch.setattr(bpf, name, getattr(self, name))
 
-    def map_lookup(self, fd: int, key: bytes, size: int) -> bytes | None:
+    def map_lookup(self, fd: int, key: bytes, size: int, flags: int) -> bytes | None:
         return self.data.get(key)
 
     def map_next_key(self, fd: int, key: bytes | None, size: int) -> bytes | None:

@@ -30,7 +30,7 @@ class Trie:
         self.calls = 0
         self.between: Callable[[], None] = lambda: None
         monkeypatch.setattr(bpf, "map_next_key", self.next_key)
-        monkeypatch.setattr(bpf, "map_lookup", lambda fd, key, size: self.data.get(key))
+        monkeypatch.setattr(bpf, "map_lookup", lambda fd, key, size, flags: self.data.get(key))
         monkeypatch.setattr(bpf, "map_delete", lambda fd, key: self.data.pop(key, None) is not None)
 
     def next_key(self, fd: int, key: bytes | None, size: int) -> bytes | None:
@@ -223,10 +223,10 @@ class Makes:
         self.made: list[tuple[int, dict[str, object]]] = []
         self.refuses = refuses
         self.closed: list[int] = []
-        monkeypatch.setattr(bpfmaps, "create", self.create)
+        monkeypatch.setattr(bpf, "map_create", self.create)
         monkeypatch.setattr("tracebee.kernel.maps.os.close", self.closed.append)
 
-    def create(self, kind: int, key: int, value: int, entries: int, **more: object) -> int:
+    def create(self, kind: str, key: int, value: int, entries: int, **more: object) -> int:
         if self.refuses and more["btf_fd"]:
             raise SyscallError("bpf(BPF_MAP_CREATE)", self.refuses)
         self.made.append((entries, more))

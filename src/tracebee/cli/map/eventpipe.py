@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import select
 import signal
 import sys
@@ -68,14 +69,10 @@ def run_event_pipe(words: Sequence[str]) -> int:
         writer.begin()
         if child is not None:
             child.release()
-        try:
-            _pump(source, child)
-        except KeyboardInterrupt:
-            if child is not None:
-                signal.signal(signal.SIGINT, signal.SIG_IGN)
+        _pump(source, child)
         if child is not None:
             status = child.exit_status()
-            source.drain()
+        source.drain()  # what was sent before the end is told
     finally:
         source.close()
         writer.end()
@@ -83,16 +80,24 @@ def run_event_pipe(words: Sequence[str]) -> int:
 
 
 def _pump(source: PerfSource | RingSource, child: Child | None) -> None:
+    """Print until the command ends, or until Ctrl-C, which comes by a pipe: no record is left half told."""
+    interrupted, wake = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    signal.signal(signal.SIGINT, lambda *_: os.write(wake, b"!"))
     poll = select.poll()
-    for fd in source.fds:
+    for fd in (*source.fds, interrupted):
         poll.register(fd, select.POLLIN)
+    ends = {interrupted}
     if child is not None:
         poll.register(child.pidfd, select.POLLIN)
-    while True:
-        ready = poll.poll()
-        source.drain()
-        if child is not None and any(fd == child.pidfd for fd, _ in ready):
-            return
+        ends.add(child.pidfd)
+    try:
+        while not any(fd in ends for fd, _ in poll.poll()):
+            source.drain()
+    finally:
+        # What is left takes no time, and should not be cut off by a second Ctrl-C.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        os.close(interrupted)
+        os.close(wake)
 
 
 # --- where they come from

@@ -24,7 +24,8 @@ from tracebee.errors import MapError, SyscallError, TargetError, UsageError
 from tracebee.kernel import maprules
 from tracebee.kernel.maps import KernelMap, create_map
 from tracebee.spec.objects import MapSpec
-from tracebee.syscalls import bpfmaps
+from tracebee.syscalls import bpf, bpfmaps
+from tracebee.syscalls._uapi import MAP_FLAGS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -36,13 +37,9 @@ if TYPE_CHECKING:
 
     TypeOf = str | int | tuple[Btf, int]
 
-ANY, NOEXIST, EXIST, LOCK = bpfmaps.BPF_ANY, bpfmaps.BPF_NOEXIST, bpfmaps.BPF_EXIST, bpfmaps.BPF_F_LOCK
+ANY, NOEXIST, EXIST, LOCK = bpf.BPF_ANY, bpf.BPF_NOEXIST, bpfmaps.BPF_EXIST, bpfmaps.BPF_F_LOCK
 
-FLAGS = {
-    name.removeprefix("BPF_F_").lower(): value
-    for name, value in vars(bpfmaps).items()
-    if name.startswith("BPF_F_") and name != "BPF_F_LOCK"
-}
+FLAGS = {name.lower(): value for name, value in MAP_FLAGS.items()}
 """Flags of a new map by their names, such as "no_prealloc"."""
 
 KEYLESS = maprules.KEYLESS
@@ -692,7 +689,6 @@ class _Types:
         """A descriptor of their BTF, or 0: a kernel that does not take it makes the map without."""
         if not self._data:
             return 0
-        from tracebee.syscalls import bpf
 
         try:
             return bpf.btf_load(self._data)
