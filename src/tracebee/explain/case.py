@@ -15,6 +15,7 @@ from tracebee.explain.versions import is_older, program_kind
 
 ASSIGNED = re.compile(r"([A-Za-z_]\w{0,63})\s*=[^=]")
 REGISTER = re.compile(r"(?:R|arg#|r)(\d{1,2})\b")
+ARGUMENT = re.compile(r"args?#(\d{1,2})\b")
 ORDINALS = ("", "first", "second", "third", "fourth", "fifth")
 
 RELEASERS = {
@@ -71,6 +72,19 @@ class Case:
         return len(self.path) - 1
 
     @cached_property
+    def start_missing(self) -> bool:
+        """Whether what came before the first instruction of the path is cut off.
+
+        A global function is verified from its own start, which is no instruction 0.
+        """
+        whole_function = self.log.validating and not self.log.head_cut and not self.log.gap
+        return bool(len(self.path)) and not self.path.complete and not whole_function
+
+    def is_hidden(self, origin: Origin) -> bool:
+        """Whether a value is older than the part of the path that the log has."""
+        return self.start_missing and origin.position is None and origin.kind in ("unknown", "argument")
+
+    @cached_property
     def stopped(self) -> Insn | None:
         """The instruction where the verifier stopped, if the log shows it."""
         return self.log.last()
@@ -110,6 +124,13 @@ class Case:
             return None
         insn = self.path.insns[position]
         return self.facts.lines.get(insn.index) or self.numbered(insn.source)
+
+    def argument(self, text: str) -> int | None:
+        """The register that a message about an argument names: R1, or arg#0 (args#0) for the same."""
+        found = ARGUMENT.search(text)
+        if found is not None:
+            return int(found[1]) + 1
+        return register_of(text)
 
     def slot_place(self, index: int) -> SourceLine | None:
         """The source line of the instruction in slot `index`."""

@@ -146,6 +146,9 @@ def size_problem(case: Case, register: int, size: int | None, room: int | None, 
 def map_value(case: Case, found: re.Match[str]) -> Finding | None:
     """``invalid access to map value, value_size=8 off=8 size=8`` and the like for other memory."""
     what, room, offset, size = found[1], int(found[2]), int(found[3]), int(found[4])
+    passed = small_argument(case, case.argument(found.string), size, max(room - offset, 0))
+    if passed is not None:
+        return passed
     detail = error_with(
         case, r"(?:R|arg#)(\d+) (min value is negative|max value is|min value is|unbounded memory)"
     )
@@ -381,6 +384,19 @@ def signed_test(case: Case, register: int | None) -> bool:
 
 
 def out_of_bounds_offset(case: Case, found: re.Match[str]) -> Finding | None:
+    number = re.search(r"math between fp pointer and (-?\d{1,20}) ", found[0])
+    if number:
+        return Finding(
+            "stack-out-of-bounds",
+            f"The constant {number[1]} is added to a stack pointer: that is far outside of the stack, which "
+            f"has 512 bytes (pointer arithmetic is limited to 2^29 bytes on the way).",
+            "correct the constant, or the type of the index that it was computed from: it mostly comes from a "
+            "negative number that was taken for an unsigned one of 32 bits",
+            LIKELY,
+            False,
+            fix=(case.place(case.end),),
+            others=("pointer-arithmetic", "index-unbounded"),
+        )
     return Finding(
         "index-unbounded",
         f"An index or offset is far outside of the range of the memory ({found[0][:120]}).",
@@ -564,6 +580,9 @@ def stack_access(case: Case, found: re.Match[str]) -> Finding | None:
     start = int(offset[1]) if offset else 0
     length = int(size[1]) if size else 1
     outside = start < -MAX_STACK or start >= 0 or start + length > 0
+    passed = small_argument(case, register, length, -start if start < 0 else None) if outside else None
+    if passed is not None:
+        return passed
     if "read" in text and not outside and "indirect access" not in text:
         return uninitialised(case, register, start, start, length)
     if case.called and register is not None and start >= -MAX_STACK:
@@ -597,6 +616,26 @@ def stack_access(case: Case, found: re.Match[str]) -> Finding | None:
         sentence,
         advice,
         others=("helper-mem-size",) if case.called else ("stack-limit",) if start < -MAX_STACK else (),
+    )
+
+
+def small_argument(case: Case, register: int | None, size: int, room: int | None) -> Finding | None:
+    """The memory that a caller hands to a global function is smaller than the type of its parameter."""
+    callee = next((line for line in case.errors if "Caller passes invalid args" in line), None)
+    if callee is None:
+        return None
+    found = re.search(r"\('([^']{1,128})'\)", callee)
+    function = f"the global function {found[1]}()" if found else "a global function"
+    there = f"{room} bytes" if room is not None else "fewer bytes"
+    return Finding(
+        "global-function",
+        f"The caller passes a pointer to memory that is too small to {function}: the type of argument "
+        f"{register or 1} has {size} bytes, and {there} are there, so an access could go outside of it.",
+        "pass a pointer to a variable of the parameter's own type, without a cast; or make the function static, "
+        "so that it is checked together with its callers",
+        story=case.story(case.trace(register)) if register is not None else (),
+        fix=(case.place(case.end),),
+        others=("stack-out-of-bounds",),
     )
 
 

@@ -126,6 +126,10 @@ def infinite(case: Case, found: re.Match[str]) -> Finding | None:
         else case.place(case.end)
     )
     known = case.slot_place(slot)
+    back = next(
+        (at for at in range(case.end, max(case.end - 2000, -1), -1) if goes_back(case, at, slot)),
+        None,
+    )
     return Finding(
         "infinite-loop",
         f"The loop at instruction {slot} never ends (infinite): the verifier came back to it with the same "
@@ -136,7 +140,15 @@ def infinite(case: Case, found: re.Match[str]) -> Finding | None:
         "inside the loop",
         insn=slot,
         stop=known or stop,
+        fix=(case.place(back),),
     )
+
+
+def goes_back(case: Case, position: int, slot: int) -> bool:
+    """Whether the jump at a position leads to `slot`, which is not behind it."""
+    step = case.path.operation(position)
+    index = case.path.insns[position].index
+    return step.kind == "jump" and index + 1 + step.displacement == slot <= index
 
 
 def complexity(case: Case, found: re.Match[str] | None) -> Finding:

@@ -238,7 +238,27 @@ def may_be_null(case: Case, register: int, kind: str, into: str = "") -> Finding
         )
     if origin.kind == "call" and origin.name.startswith("bpf_iter_") and origin.name.endswith("_next"):
         return iterator_unchecked(case, register, origin)
+    if typed and case.is_hidden(origin) and hook_argument(case, register):
+        return Finding(
+            "nullable-tracepoint-argument",
+            f"R{register} is most likely an argument of this tracepoint that may be NULL, and it is "
+            f"{'passed to ' + into if into else 'dereferenced'} without a NULL test; the log's start is missing.",
+            "test the tracepoint's argument first: if (!arg) return 0;",
+            LIKELY,
+            False,
+            story=case.story(origin),
+            others=("null-check-missing",),
+        )
     return null_missing(case, register, origin, into, kind)
+
+
+def hook_argument(case: Case, register: int) -> bool:
+    """Whether a typed pointer is likely one of the tracepoint's own: what functions return holds a reference."""
+    if not case.facts.section.startswith("tp_btf"):
+        return False
+    known = case.value(register)
+    held = any(case.path.insns[at].after().references for at in range(len(case.path)))
+    return known is not None and "ref_obj_id" not in known.attributes and not held
 
 
 def iterator_unchecked(case: Case, register: int, origin: Origin) -> Finding:
@@ -296,6 +316,48 @@ def released(case: Case, register: int, origin: Origin, into: str = "") -> Findi
     )
 
 
+def perhaps_released(case: Case, register: int, origin: Origin) -> Finding | None:
+    """A number goes to a function that takes something back, and the log's start is not there to say why.
+
+    A pointer turns into a number when what it points to is given back; programs hardly release plain numbers.
+    """
+    if not case.is_hidden(origin) or case.called not in RELEASERS or register != 1:
+        return None
+    again = any(name == case.called for _, name in case.path.calls_between(-1, case.end))
+    before = f"{case.called} was called shortly before" if again else "the log's start is missing"
+    return Finding(
+        "use-after-release",
+        f"R1 is passed to {case.called} to be released, but it is a plain number: it was most likely given back "
+        f"(released) before on this path, after which it is gone; {before}.",
+        "release it once only on each path, and do everything with it before; load with a larger log buffer to "
+        "see the whole path",
+        LIKELY,
+        False,
+        story=case.story(origin),
+        others=("helper-arg-type",),
+    )
+
+
+def perhaps_stale(case: Case, origin: Origin) -> Finding | None:
+    """A register that outlives calls is a number in a program on packets, and the log's start is missing."""
+    if not case.is_hidden(origin) or not 6 <= origin.register <= 9:
+        return None
+    if not case.facts.section.startswith(("xdp", "tc", "classifier", "action")):
+        return None
+    return Finding(
+        "packet-pointer-stale",
+        f"R{origin.register} is used as a pointer, but is a plain number, and the part of the log that would say "
+        f"why is missing. In a program on packets it is most likely a stale packet pointer: a helper that may "
+        f"move the packet invalidates all pointers into it.",
+        "after such a helper read data and data_end from the context again and compare again; load with a "
+        "larger log buffer to see the whole path",
+        LIKELY,
+        False,
+        story=case.story(origin),
+        others=("use-after-release", "direct-deref", "spill-corruption"),
+    )
+
+
 def stale_packet(case: Case, register: int, origin: Origin) -> Finding | None:
     """The packet may have moved since the pointer was read."""
     field = packet_field(case, origin)
@@ -332,6 +394,8 @@ def damaged_spill(case: Case, register: int, origin: Origin) -> Finding | None:
     if origin.kind != "stored" or origin.position is None or origin.slot is None:
         return None
     earlier = case.path.writer(origin.position, origin.slot, 8)
+    if earlier is None and case.start_missing:
+        return half_written(case, register, origin)
     if earlier is None or case.path.operation(earlier).kind != "store" or not is_pointer_store(case, earlier):
         return None
     by = origin.name or "the store"
@@ -351,6 +415,30 @@ def damaged_spill(case: Case, register: int, origin: Origin) -> Finding | None:
         ),
         fix=(case.place(origin.position),),
         evidence=("a pointer was stored in the slot before",),
+        others=("direct-deref",),
+    )
+
+
+def half_written(case: Case, register: int, origin: Origin) -> Finding | None:
+    """A whole slot is loaded and used as a pointer, of which only a part was written in what the log shows."""
+    if origin.position is None or not origin.steps:
+        return None
+    store = case.path.operation(origin.position)
+    load = case.path.operation(origin.steps[-1])
+    if store.kind not in ("store", "atomic") or load.size != 8 or store.size >= 8:
+        return None
+    return Finding(
+        "spill-corruption",
+        f"R{register} was loaded from stack slot fp{origin.slot} to be used as a pointer, but {store.size} bytes "
+        f"of the slot were overwritten before: a pointer that was saved (spilled) there is only a number now.",
+        "keep the saved pointer in a stack slot of its own and do not write to it",
+        LIKELY,
+        False,
+        story=(
+            case.step(origin.position, f"{store.size} bytes of the slot are overwritten"),
+            case.step(case.end, "used as a pointer"),
+        ),
+        fix=(case.place(origin.position),),
         others=("direct-deref",),
     )
 
@@ -398,6 +486,18 @@ def folded_null(case: Case, register: int, origin: Origin) -> Finding | None:
                     f"{tested.name} returned NULL on this path, and the address is {origin.constant}",
                 )
             return finding
+        if case.is_hidden(tested) and taken == (step.operator == "=="):
+            return Finding(
+                "null-check-missing",
+                f"R{register} is {origin.constant}, on the branch where R{step.base} was tested and is NULL: the "
+                f"NULL check is most likely inverted, or does not leave.",
+                "turn the test around, or return where the pointer is NULL: if (!ptr) return 0; then use it",
+                LIKELY,
+                False,
+                story=case.story(origin),
+                fix=(case.place(position), case.place(case.end)),
+                others=("direct-deref",),
+            )
     return None
 
 
@@ -412,6 +512,7 @@ def number_as_pointer(case: Case, register: int) -> Finding:
         or damaged_spill(case, register, origin)
         or wrong_branch(case, register, origin)
         or folded_null(case, register, origin)
+        or perhaps_stale(case, origin)
     )
     if special is not None:
         return special
@@ -617,6 +718,7 @@ def wrong_type(case: Case, found: re.Match[str]) -> Finding | None:
             or stale_packet(case, register, origin)
             or damaged_spill(case, register, origin)
             or wrong_branch(case, register, origin, into)
+            or perhaps_released(case, register, origin)
         )
         if special is not None:
             return special

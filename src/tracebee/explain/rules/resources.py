@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from tracebee.explain.case import ACQUIRERS, describe, register_of
+from tracebee.explain.case import ACQUIRERS, RELEASERS, describe
 from tracebee.explain.edits import section_edit
 from tracebee.explain.explanation import Step
+from tracebee.explain.rules.pointers import perhaps_released, released
 from tracebee.explain.rules.record import LIKELY, Finding, Rule, plain, rule
 
 if TYPE_CHECKING:
@@ -32,6 +33,9 @@ def leak(case: Case, found: re.Match[str]) -> Finding | None:
         if name
         else ""
     )
+    unseen = held_on_stack(case, found.string) if not name else None
+    if unseen is not None:
+        return unseen
     if name.startswith("bpf_iter_"):
         kind = name.removesuffix("_new")
         return Finding(
@@ -96,6 +100,40 @@ def leak(case: Case, found: re.Match[str]) -> Finding | None:
         ),
         fix=(place,),
         evidence=(f"acquired at instruction {slot}",),
+    )
+
+
+def held_on_stack(case: Case, message: str) -> Finding | None:
+    """The reference is that of an iterator or dynptr, and the call that made it is not in the log."""
+    number = re.search(r"id=(\d{1,9})", message)
+    reference = int(number[1]) if number else -1
+    for position in range(case.end, max(case.end - 500, -1), -1):
+        for value in case.path.insns[position].after().slots.values():
+            if value.kind.startswith("dynptr_") and value.number("ref_id") == reference:
+                return dynptr_kept(True)
+            if value.kind.startswith("iter_") and value.number("ref_id") == reference:
+                return Finding(
+                    "iterator",
+                    f"An iterator (bpf_{value.kind}) is not destroyed on this path before the program ends.",
+                    f"call bpf_{value.kind}_destroy(&it) on every path, also where making it failed",
+                    others=("reference-leak",),
+                )
+    # Up to 6.1 the state does not say whose a reference is.
+    if any(name.startswith("bpf_dynptr_") for _, name in case.path.calls_between(-1, case.end)):
+        return dynptr_kept(False)
+    return None
+
+
+def dynptr_kept(sure: bool) -> Finding:
+    """A dynptr that still holds a record at the end."""
+    return Finding(
+        "dynptr",
+        "A dynptr that holds a ring buffer record is not released on this path before the program ends: it "
+        "is never submitted or discarded.",
+        "call bpf_ringbuf_submit_dynptr or bpf_ringbuf_discard_dynptr on every path, also where the "
+        "reservation failed",
+        sure=sure,
+        others=("reference-leak",),
     )
 
 
@@ -433,6 +471,45 @@ def dynptr(case: Case, found: re.Match[str]) -> Finding | None:
     return Finding("dynptr", sentence, advice, fix=(case.place(case.end),))
 
 
+def dynptr_gone(case: Case, found: re.Match[str]) -> Finding | None:
+    """``arg 1 is an unacquired reference``: said by 5.19 to 6.x of dynptrs alone, where a function takes one back."""
+    name = case.called or "the function"
+    register = int(found[1])
+    slot = case.path.frame_offset(case.end, register) if len(case.path) else None
+    earlier = None
+    for position, called in reversed(case.path.calls_between(-1, case.end)):
+        if called in RELEASERS and called.endswith("_dynptr"):
+            given = case.path.frame_offset(position, 1)
+            if given is None or slot is None or given == slot:
+                earlier = position
+                break
+    if earlier is None:
+        sentence = (
+            f"{name} is to give a dynptr back that holds nothing: it was never reserved on this path, or was "
+            f"submitted or discarded before."
+        )
+    else:
+        before = case.path.operation(earlier).name
+        at = case.place(earlier)
+        where = f" ({at.place()})" if at is not None and at.place() else ""
+        sentence = (
+            f"{name} gives the dynptr back a second time: {before}{where} submitted or discarded (released) it "
+            f"already, and after that it is no initialized dynptr any more."
+        )
+    return Finding(
+        "dynptr",
+        sentence,
+        "submit or discard a dynptr exactly once on each path, after bpf_ringbuf_reserve_dynptr, and do "
+        "nothing with it afterwards",
+        fix=(case.place(earlier), case.place(case.end)),
+        story=(
+            *((case.step(earlier, "the dynptr is given back here"),) if earlier is not None else ()),
+            case.step(case.end, f"{name}: once more" if earlier is not None else f"{name}: nothing is held"),
+        ),
+        others=("use-after-release",),
+    )
+
+
 def overwritten_dynptr(case: Case, text: str) -> int | None:
     """The store that overwrote the dynptr that the last call gets, or None."""
     number = re.search(r"as (?:arg ?#(\d{1,2})|R(\d{1,2}))", text)
@@ -528,7 +605,12 @@ def kfunc(case: Case, found: re.Match[str]) -> Finding | None:
     named = re.search(r"(?:kernel func(?:tion)?|kfunc) (\w{3,128})", text)
     if named and named[1] not in ("args", "call", "calls", "expected", "is"):
         name = named[1]
-    register = register_of(text)
+    register = case.argument(text)
+    value = case.value(register) if register is not None and case.called else None
+    if register is not None and value is not None and value.is_scalar():
+        gone = released(case, register, case.trace(register), name)
+        if gone is not None:
+            return gone
     if (
         "rcu pointer" in text
         or "referenced or trusted" in text
@@ -582,6 +664,44 @@ def kfunc(case: Case, found: re.Match[str]) -> Finding | None:
             "documentation)"
         )
     return Finding("kfunc", sentence, advice, fix=(case.place(case.end),))
+
+
+def kfunc_argument(case: Case, found: re.Match[str]) -> Finding | None:
+    """``arg#0 pointer type STRUCT task_struct must point to scalar`` at the call of a kernel function.
+
+    The kernel takes the argument for plain memory when the register holds no typed pointer: mostly a number.
+    """
+    name = case.called
+    if not name or case.operation.kind != "call":
+        return None
+    register = case.argument(found[0]) or 1
+    origin = case.trace(register)
+    known = case.value(register)
+    number = known is not None and known.is_scalar()
+    if number or known is None:
+        gone = released(case, register, origin, name) or perhaps_released(case, register, origin)
+        if gone is not None:
+            return gone
+    struct = re.search(r"(?:STRUCT|struct|UNION|union) (\w{1,128})", found[0])
+    wanted = f"a pointer to struct {struct[1]}" if struct else "a pointer of another type"
+    source = f", the result of {origin.name}" if origin.kind == "call" and origin.name else ""
+    have = f"a plain number{source}" if number else describe(known) if known is not None else "something else"
+    advice = (
+        f"pass a pointer that the verifier knows as {wanted.removeprefix('a pointer to ')}: an argument of the "
+        f"hook, or the result of an acquiring function"
+    )
+    if origin.name == "bpf_get_current_task":
+        advice = "take the task from bpf_get_current_task_btf() (Linux 5.11): its result is a typed pointer"
+    return Finding(
+        "kfunc",
+        f"The kernel function (kfunc) {name} gets {have} as argument {register} (R{register}), but needs "
+        f"{wanted}.",
+        advice,
+        sure=number,
+        story=case.story(origin),
+        fix=(case.place(origin.position), case.place(case.end)),
+        others=("helper-arg-type", "direct-deref", "global-function"),
+    )
 
 
 def not_acquired(case: Case, found: re.Match[str]) -> Finding | None:
@@ -688,7 +808,14 @@ RULES: tuple[Rule, ...] = (
         sleeping,
         "5.10..7.3",
     ),
+    rule("dynptr", r"arg (\d{1,2}) is an unacquired reference", dynptr_gone, "5.19..6.12"),
     rule("dynptr", r".*[Dd]ynptr.*", dynptr, "5.19..7.3"),
+    rule(
+        "kfunc",
+        r"(?:R|arg#)\d{1,2} (?:pointer type|reference type).*",
+        kfunc_argument,
+        "5.13..7.3",
+    ),
     rule(
         "iterator",
         r"expected (?:an )?(?:un)?initialized iter_.*|expected valid iter pointer.*|.*expected pointer to an "
@@ -701,7 +828,7 @@ RULES: tuple[Rule, ...] = (
         "kfunc",
         r".*(?:must be (?:a rcu pointer|referenced)|referenced or trusted|calling kernel function|kernel "
         r"function (?:\S+ )?args#"
-        r"|expects refcounted PTR_TO_BTF_ID|expects referenced PTR_TO_BTF_ID|unacquired reference|kernel "
+        r"|expects refcounted PTR_TO_BTF_ID|expects referenced PTR_TO_BTF_ID|kernel "
         r"function btf_id|for kernel function"
         r"|destructive kfunc|kfunc \S+ (?:failed|conversion)|too many different kernel function|can only "
         r"take non-owning).*",

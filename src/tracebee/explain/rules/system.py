@@ -427,10 +427,89 @@ def other_map(case: Case, found: re.Match[str]) -> Finding | None:
     )
 
 
+def opcode_since(opcode: int) -> tuple[str, str]:
+    """What a byte of an opcode stands for and its first release, of those that came after 4.15; else empty."""
+    named = NEW_OPCODES.get(opcode)
+    if named is not None:
+        return named
+    # The class of 32-bit jumps has no call (8) and no exit (9), and ends with s<= (13).
+    if opcode & 7 == 6 and opcode >> 4 in (1, 2, 3, 4, 5, 6, 7, 10, 11, 12, 13):
+        return "a 32-bit jump", "5.1"
+    return "", ""
+
+
+def unknown_opcode(case: Case, found: re.Match[str]) -> Finding | None:
+    """``unknown opcode d7``: the byte itself tells whether a later kernel has it."""
+    what, since = opcode_since(int(found[1], 16))
+    release = case.facts.release
+    if not what or is_older(release, since) is False:
+        reason = "a call through a pointer" if found[1] == "8d" else "an opcode that does not exist"
+        return bad(
+            case,
+            f"The opcode 0x{found[1]} is no instruction that any kernel takes ({reason}).",
+            not what and is_older(release, LAST_KNOWN) is not False,
+        )
+    here = f"this kernel is {release}" if release else "this kernel is older"
+    cpu = {"5.1": "-mcpu=v2 or lower", "6.6": "-mcpu=v3 or lower"}.get(since, "an older instruction set")
+    return Finding(
+        "instruction-too-new",
+        f"The program has {what} (opcode 0x{found[1]}), which came with Linux {since}; {here} and does not "
+        f"know the instruction.",
+        f"compile with {cpu}, or use a newer kernel ({since} or later)",
+    )
+
+
+def unknown_atomic(case: Case, operation: int) -> Finding:
+    """``BPF_ATOMIC uses invalid atomic opcode 100``: the number is the instruction's imm."""
+    release = case.facts.release
+    since = ATOMICS.get(operation, "")
+    if not since or is_older(release, since) is False:
+        return bad(case, f"There is no atomic operation with the number 0x{operation:x}.", not since)
+    what = "a load-acquire or store-release" if since != "5.12" else "an atomic operation with a result"
+    return Finding(
+        "instruction-too-new",
+        f"The program has {what} (atomic opcode 0x{operation:x}), which came with Linux {since}; "
+        f"{'this kernel is ' + release if release else 'this kernel is older'} and does not know the "
+        f"instruction.",
+        f"compile with {'-mcpu=v2 or lower' if since == '5.12' else '-mcpu=v3'}, or use a newer kernel ({since} "
+        f"or later)",
+    )
+
+
+ATOMICS = {
+    **dict.fromkeys((0x01, 0x40, 0x41, 0x50, 0x51, 0xA0, 0xA1, 0xE1, 0xF1), "5.12"),
+    **dict.fromkeys((0x100, 0x110), "6.15"),
+}
+"""Atomic operations by number, and the first release that has them; a plain addition (0) is older than all."""
+
+NEW_OPCODES = {
+    0x06: ("a long jump (gotol)", "6.6"),
+    0x81: ("a sign-extending load", "6.6"),
+    0x89: ("a sign-extending load", "6.6"),
+    0x91: ("a sign-extending load", "6.6"),
+    0xD7: ("a byte swap (bswap)", "6.6"),
+    0xE5: ("a may_goto", "6.9"),
+    0xCB: ("a load-acquire or store-release of 2 bytes", "6.15"),
+    0xD3: ("a load-acquire or store-release of 1 byte", "6.15"),
+    0x0D: ("a jump through a register (gotox)", "6.19"),
+}
+"""Opcodes of include/uapi/linux/bpf.h that came later, but for the 32-bit jumps."""
+
+LAST_KNOWN = "7.4"
+"""The first release after those whose instructions are known here."""
+
+
 def instruction(case: Case, found: re.Match[str]) -> Finding | None:
     """Encodings that the kernel does not know: newer than it, or never valid."""
     text = found[0]
     release = case.facts.release
+    if re.match(r"BPF_(?:EXIT|ST|JMP|JMP32|LD_\[ABS\|IND\]) uses", text):
+        return bad(
+            case, f"An instruction is not valid, fields of it must be 0 in every version: {text[:100]}."
+        )
+    atomic = re.search(r"invalid atomic opcode ([0-9a-f]{2,8})$", text)
+    if atomic is not None:
+        return unknown_atomic(case, int(atomic[1], 16))
     new_isa = is_older(release, "6.6")
     atomics = is_older(release, "5.12")
     v4 = case.facts.cpu in ("v4", "4")
@@ -772,9 +851,10 @@ RULES: tuple[Rule, ...] = (
         bad_operand,
         "4.15..7.3",
     ),
+    rule("instruction-too-new", r"unknown opcode ([0-9a-f]{2})\b", unknown_opcode, "5.10..7.3"),
     rule(
         "instruction-too-new",
-        r"BPF_\S+ uses reserved fields|unknown opcode [0-9a-f]{2}|unknown insn class \d+|invalid BPF_\S+ "
+        r"BPF_\S+ uses reserved fields|unknown insn class \d+|invalid BPF_\S+ "
         r"(?:opcode|mode).*"
         r"|invalid BPF_LD mode|BPF_ATOMIC uses invalid atomic opcode.*|Unknown conditional jump.*|sign "
         r"extending loads from .*|addr_space_cast "
