@@ -173,6 +173,21 @@ def test_check(for_everybody: str) -> None:
     assert run("check", "-e", 'begin { printf("%ld", nsecs); }')[0] == 0
 
 
+PACKAGE = Path(tracebee.__file__).parent
+SHIPPED = [
+    *sorted((PACKAGE / "scripts").glob("*.bt")),
+    *sorted((PACKAGE.parent.parent / "examples").glob("*.bt")),
+]
+PARAMETERS = {"bashreadline.bt": ("/bin/sh",), "fsdist.bt": ("ext4",)}
+"""What scripts cannot do without."""
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.name)
+def test_nothing_is_wrong_with_what_ships(path: Path) -> None:
+    status, text = run("check", str(path), *PARAMETERS.get(path.name, ()))
+    assert (status, text.splitlines()[-1]) == (0, "nothing to complain about"), text
+
+
 # ---------------------------------------------------------------------- failed attachments
 
 

@@ -126,7 +126,7 @@ def run(words: list[str]) -> int:
                 return 0
     if format_ not in ("text", "json"):
         raise UsageError(f"check: unknown format: {format_}", "formats: text, json")
-    if not script and any(map(is_object, rest)):
+    if not script and rest and is_object(rest[0]):
         from tracebee.cli.object.checking import check_objects
 
         return check_objects([*rest, *btf], kernels, format_ == "json")

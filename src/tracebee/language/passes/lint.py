@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from tracebee.language import tree
 from tracebee.language.filled import FILLED_BY_CALL, KERNEL_FUNCTIONS, USER_FUNCTIONS, UserArgument
-from tracebee.spec.objects import Tracepoint
 from tracebee.spec.printf import BadFormat, parse_format
 from tracebee.spec.types import Array, Int, Pointer, Str, Type
 
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tracebee.language.compile import Compilation
-    from tracebee.language.probes.base import Unit
+    from tracebee.language.probes.base import Point, Unit
     from tracebee.language.source import Span
 
 WRAPPER = re.compile(r"__(?:x64|ia32|x32|arm64|s390x?|riscv|loongarch)_(?:compat_)?sys_(\w+)")
@@ -41,6 +40,23 @@ READERS = ("str", "buf", "kstr", "ustr")
 """Calls that read the memory behind their first argument."""
 
 ENTRY = ("kprobe", "fentry", "uprobe", "usdt")
+
+SMALL_BUILTINS = ("pid", "tid", "uid", "gid", "cpu", "ncpus", "numaid", "usermode", "rand")
+"""Built-in values whose type may have 64 bits and which never need more than 32."""
+
+WIDE_RESULTS = frozenset(
+    (
+        *("brk", "mmap", "mmap2", "mremap", "shmat", "map_shadow_stack"),
+        *("lseek", "llseek", "time", "times", "ptrace", "rt_sigreturn", "sigreturn"),
+        *("sendfile", "sendfile64", "copy_file_range", "splice", "tee", "vmsplice"),
+        *("process_vm_readv", "process_vm_writev"),
+    )
+)
+"""System calls that return an address, an offset, a time or a size without limit.
+
+The results of all others are declared as long too, and are descriptors, numbers of processes, counts that end at
+MAX_RW_COUNT (include/linux/fs.h: below 2 GiB), 0, or a negative errno.
+"""
 
 
 class Finding(NamedTuple):
@@ -71,10 +87,11 @@ def lint(compilation: Compilation) -> list[Finding]:
 
 def _unit(unit: Unit) -> Iterator[Finding]:
     origins = _Origins(unit)
+    values = _Values(unit)
     parents = {id(child): node for node in tree.walk(unit.probe) for child in tree.children(node)}
     for node in tree.walk(unit.probe):
         if isinstance(node, tree.Call):
-            yield from _formats(node)
+            yield from _formats(node, values)
             yield from _printed(node)
             yield from _wrapper(unit, node, parents)
         if isinstance(node, tree.MapAccess):
@@ -88,7 +105,7 @@ def _unit(unit: Unit) -> Iterator[Finding]:
 # ---------------------------------------------------------------------- what is printed
 
 
-def _formats(call: tree.Call) -> Iterator[Finding]:
+def _formats(call: tree.Call, values: _Values) -> Iterator[Finding]:
     """Conversions that cut a value, or print an address in the place of what it points to."""
     if (
         FORMATTERS.get(call.name, -1) != 0
@@ -106,16 +123,12 @@ def _formats(call: tree.Call) -> Iterator[Finding]:
             yield _pointer(argument, f"{shown} prints the address, not what is there")
         elif conversion.letter in "diu" and isinstance(argument.type, Pointer) and not _is_computed(argument):
             yield _pointer(argument, f"{shown} prints the address as a number")
-        elif (
-            conversion.letter in "diuoxX"
-            and conversion.bits < 64
-            and effective_bits(argument) > conversion.bits
-        ):
+        elif conversion.letter in "diuoxX" and (bits := values.bits(argument)) > conversion.bits:
             wide = f"%l{conversion.letter}" if conversion.letter != "i" else "%ld"
             what = "an address" if isinstance(argument.type, Pointer) else f"a value of {argument.type}"
             yield Finding(
                 "value-cut",
-                f"{shown} prints {conversion.bits} bits of {what}, which has {effective_bits(argument)}",
+                f"{shown} prints {conversion.bits} bits of {what}, which has {bits}",
                 argument.span,
                 f"write {wide}" + (" or %p" if isinstance(argument.type, Pointer) else ""),
             )
@@ -159,29 +172,81 @@ def _is_computed(node: tree.Expression) -> bool:
     return isinstance(node, tree.Binary)
 
 
-def effective_bits(node: tree.Expression) -> int:
-    """How many bits a value can have, as far as the expression tells: sums of small values are small."""
-    match node:
-        case tree.Number():
-            return 32 if -(1 << 31) <= node.value < 1 << 32 else 64
-        case tree.Binary(operator=operator, left=left, right=right):
-            if operator in ("==", "!=", "<", ">", "<=", ">=", "&&", "||"):
+class _Values:
+    """How many bits the values of a probe can have, as far as the script tells: sums of small values are small."""
+
+    def __init__(self, unit: Unit) -> None:
+        self.unit = unit
+        self.assigned: dict[str, list[tree.Expression | None]] = {}
+        for node in tree.walk(unit.probe):
+            match node:
+                case tree.Assign(target=tree.Variable(name=name), operator=operator, value=value):
+                    self.assigned.setdefault(name, []).append(value if operator == "=" else None)
+                case tree.Let(variable=variable, value=tree.Expression() as value):
+                    self.assigned.setdefault(variable.name, []).append(value)
+                case tree.Unary(operator="++" | "--", operand=tree.Variable(name=name)):
+                    self.assigned.setdefault(name, []).append(None)
+                case tree.ForMap(variable=variable) | tree.ForRange(variable=variable):
+                    self.assigned.setdefault(variable.name, []).append(None)
+                case _:
+                    pass
+
+    def bits(self, node: tree.Expression, depth: int = 8) -> int:
+        """The most bits that a value takes, 64 where nothing says less."""
+        if depth <= 0:
+            return _type_bits(node.type)
+        match node:
+            case tree.Number():
+                return 32 if -(1 << 31) <= node.value < 1 << 32 else 64
+            case tree.Binary(operator=operator, left=left, right=right):
+                return self._of_two(node, operator, left, right, depth)
+            case tree.Ternary(then=then, otherwise=otherwise):
+                first = self.bits(then, depth - 1) if then is not None else 0
+                return max(self.bits(otherwise, depth - 1), first)
+            case tree.Unary(operator="-" | "+", operand=operand):
+                return min(self.bits(operand, depth - 1), _type_bits(node.type))
+            case tree.Unary(operator="!"):
                 return 1
-            if operator in ("+", "-", "|", "^"):
-                return max(effective_bits(left), effective_bits(right))
-            if operator == "&":
-                return min(effective_bits(left), effective_bits(right))
-            if operator == "%":
-                return effective_bits(right)
-            if operator in ("/", ">>") and isinstance(right, tree.Number) and effective_bits(left) <= 32:
-                return 32
-            if operator == ">>" and isinstance(right, tree.Number):
-                return max(effective_bits(left) - right.value, 1)
-            return _type_bits(node.type)
-        case tree.Ternary(then=then, otherwise=otherwise):
-            return max(effective_bits(otherwise), effective_bits(then) if then is not None else 0)
-        case _:
-            return _type_bits(node.type)
+            case tree.Call(name=name, arguments=[]) if name in SMALL_BUILTINS:
+                return min(32, _type_bits(node.type))
+            case tree.Member(operand=tree.Call(name="args"), name="ret") if self._returns_little():
+                return min(32, _type_bits(node.type))
+            case tree.Variable(name=name) if self.assigned.get(name):
+                found = [
+                    _type_bits(node.type) if value is None else self.bits(value, depth - 1)
+                    for value in self.assigned[name]
+                ]
+                return min(max(found), _type_bits(node.type))
+            case _:
+                return _type_bits(node.type)
+
+    def _of_two(
+        self, node: tree.Binary, operator: str, left: tree.Expression, right: tree.Expression, depth: int
+    ) -> int:
+        if operator in ("==", "!=", "<", ">", "<=", ">=", "&&", "||"):
+            return 1
+        first, second = self.bits(left, depth - 1), self.bits(right, depth - 1)
+        if operator in ("+", "-", "|", "^"):
+            return max(first, second)
+        if operator == "&":
+            return min(first, second)
+        if operator == "%":
+            return second
+        if operator in ("/", ">>") and isinstance(right, tree.Number) and first <= 32:
+            return 32
+        if operator == ">>" and isinstance(right, tree.Number):
+            return max(first - right.value, 1)
+        return _type_bits(node.type)
+
+    def _returns_little(self) -> bool:
+        """Whether the probe is at the end of system calls whose results fit into an int."""
+        events = [_event(point) for point in self.unit.points]
+        return bool(events) and all(
+            category == "syscalls"
+            and event.startswith("sys_exit_")
+            and event.removeprefix("sys_exit_") not in WIDE_RESULTS
+            for category, event in events
+        )
 
 
 def _type_bits(type_: Type) -> int:
@@ -212,7 +277,7 @@ def _memory(unit: Unit, node: tree.Node, address: tree.Expression, origins: _Ori
     if origin is None:
         return
     for point in unit.points:
-        argument, where = _user_argument(unit, point.name, point.function, point.attach, origin)
+        argument, where = _user_argument(unit, point, origin)
         if argument is None:
             continue
         name = argument.name or f"arg{argument.number}"
@@ -250,26 +315,34 @@ def _space_of(node: tree.Expression) -> str:
     return node.type.space if isinstance(node.type, Pointer) else ""
 
 
-def _user_argument(
-    unit: Unit, probe: str, function: str, attach: object, origin: Origin
-) -> tuple[UserArgument | None, str]:
+def _event(point: Point) -> tuple[str, str]:
+    """Category and name of a tracepoint's event, also where a raw tracepoint does its work; else empty."""
+    kind, _, rest = point.name.partition(":")
+    if kind != "tracepoint":
+        return "", ""
+    category, _, event = rest.partition(":")
+    return category, event
+
+
+def _user_argument(unit: Unit, point: Point, origin: Origin) -> tuple[UserArgument | None, str]:
     """The argument of a probe's place that an address is, if it is one of user space; and the place's name."""
     kind = unit.kind.name
-    if isinstance(attach, Tracepoint):
-        call = attach.event.removeprefix("sys_enter_")
-        if attach.category != "syscalls" or call == attach.event:
+    category, event = _event(point)
+    if event:
+        call = event.removeprefix("sys_enter_")
+        if category != "syscalls" or call == event:
             return None, ""
         filled = origin.name in FILLED_BY_CALL.get(call, ())
         if not filled and origin.space != "kernel":
             return None, ""
-        return UserArgument(origin.number, origin.name, filled), attach.event
+        return UserArgument(origin.number, origin.name, filled), event
     if kind not in ENTRY:
         return None, ""
     if kind == "uprobe":
-        name = function.rpartition(":")[2] or probe.rpartition(":")[2]
+        name = point.function.rpartition(":")[2] or point.name.rpartition(":")[2]
         table = USER_FUNCTIONS
     else:
-        name = function
+        name = point.function
         table = KERNEL_FUNCTIONS
     for argument in table.get(name, ()):
         if argument.number == origin.number or (origin.name and argument.name == origin.name):
