@@ -68,7 +68,7 @@ NOISE = re.compile(
     r"frame ?\d+: ?(?:propagating|$)|propagating |Live regs before insn|\d+: [.0-9]{10} |"
     r"Func#\d+ |func#\d+ @|Validating |returning from callee|caller:|callee:|to caller at|async_cb|"
     r"cur state:|old state:|SCC |scc exit|add backedge|liveness |stack use/def|topo_order|insn history|"
-    r"branches_to_explore|REG INVARIANTS|Note, BPF_LSM|-- (?:BEGIN|END) PROG|signature verification passed|"
+    r"branches_to_explore|Note, BPF_LSM|-- (?:BEGIN|END) PROG|signature verification passed|"
     r"func '[^']*' arg\d+ has btf_id|refs=\d|BPF program load failed|failed to load"
 )
 """What the verifier prints besides errors."""
@@ -76,9 +76,9 @@ NOISE = re.compile(
 NOTES = re.compile(
     r"arg#\d+ type is not a struct|Unrecognized arg#\d+ type|R\d type=ctx expected=fp$|"
     r"reg type unsupported for arg#\d+|arg#\d+ reference type\(.*size cannot be determined|"
-    r"Cannot find btf of tracepoint template"
+    r"Cannot find btf of tracepoint template|REG INVARIANTS VIOLATION"
 )
-"""Remarks about BTF at the head of a log (5.10 to 6.18): errors only where nothing else is there."""
+"""Remarks about BTF at the head of a log (5.10 to 6.18), and others: errors only where nothing else is there."""
 
 SECTIONS = ("Reason:", "At:", "Causal path:", "Suggestion:")
 VERDICT = "Verification failed:"

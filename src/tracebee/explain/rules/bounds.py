@@ -461,7 +461,7 @@ def outside(case: Case, found: re.Match[str]) -> Finding | None:
     register = int(found[1])
     if error_with(case, PACKET):
         return packet(case, None, register)
-    if error_with(case, r"invalid access to (?:map|memory)"):
+    if error_with(case, MEMORY):
         return None
     known = case.value(register)
     if known is not None and known.kind in ("pkt", "pkt_meta"):
@@ -565,6 +565,11 @@ def packet(case: Case, found: re.Match[str] | None, register: int = 0) -> Findin
 
 
 PACKET = r"invalid access to packet, off=(-?\d+) size=(-?\d+), (?:R|arg#)(\d+)\(id=\d+,off=-?\d+,r=(-?\d+)\)"
+
+
+MEMORY = (
+    r"invalid access to (map value|map key|memory), (?:value|key|mem)_size=(\d+) off=(-?\d+) size=(-?\d+)"
+)
 
 
 def packet_outside(case: Case, _found: re.Match[str]) -> Finding | None:
@@ -946,8 +951,7 @@ RULES: tuple[Rule, ...] = (
     rule("packet-bounds", PACKET, packet, "4.15..7.3"),
     rule(
         "map-value-oob",
-        r"invalid access to (map value|map key|memory), (?:value|key|mem)_size=(\d+) off=(-?\d+) "
-        r"size=(-?\d+)",
+        MEMORY,
         map_value,
         "4.15..7.3",
     ),

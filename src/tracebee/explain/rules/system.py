@@ -722,6 +722,16 @@ def jit(case: Case, found: re.Match[str]) -> Finding | None:
     )
 
 
+def invariants(case: Case, found: re.Match[str]) -> Finding | None:
+    """``REG INVARIANTS VIOLATION``: since 6.8 a remark, and the end where the loader asked for it (EFAULT)."""
+    if any("REG INVARIANTS" not in line for line in case.errors):
+        return None
+    finding = bug(case, found)
+    if finding is not None:
+        finding.sure = case.facts.errno == "EFAULT"
+    return finding
+
+
 def bug(case: Case, found: re.Match[str]) -> Finding | None:
     return Finding(
         "kernel-bug",
@@ -967,6 +977,7 @@ RULES: tuple[Rule, ...] = (
         btf,
         "4.18..7.3",
     ),
+    rule("kernel-bug", r"REG INVARIANTS VIOLATION.*", invariants, "6.8.."),
     rule(
         "kernel-bug",
         r".*(?:verifier internal error|verifier bug|[Vv]erifier BUG|\bBUG\b|internal "
