@@ -29,6 +29,15 @@ HAS = sorted(set(NEEDS) - {"hardware"})
 """What these kernels have under emulation: all but counters of a processor."""
 
 
+SHARED = (
+    "tests/caselib.py",
+    "tests/cases",
+    "tests/data/repairs",
+    "tests/vm/inguest.py",
+    "tests/vm/inrepairs.py",
+)
+"""What a guest needs for the cases and the repairs."""
+
 LIVE = ("tests", "examples", "docs", "README.md", "CHANGELOG.md", "pyproject.toml")
 """What the tests of the live tier read."""
 
@@ -74,7 +83,7 @@ class GuestCases:
         self.errors = tempfile.TemporaryFile()  # noqa: SIM115
         self._results: dict[str, tuple[str, str]] | None = None
         words = [sys.executable, "-m", "tracebee", "vm", "run", "--kernel", kernel, "--timeout", str(SECONDS)]
-        for shared in ("tests/caselib.py", "tests/cases", "tests/vm/inguest.py"):
+        for shared in SHARED:
             words += ["--share", str(ROOT / shared)]
         for target in sorted(targets.iterdir()):
             words += ["--share", str(target)]

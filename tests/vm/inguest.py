@@ -3,7 +3,8 @@
 Starting Python under emulation takes half a second and reading the kernel's types another: so one process loads
 everything once, and each case is a fork of it.  Its arguments are a folder with compiled targets, the words of
 `needs` that the guest has, with commas between, and the names of the cases to run.  The word ``live`` instead of
-names means all cases, and the tests of the live tier after them.
+names means all cases, and the tests of the live tier after them.  The objects of tests/data/repairs are loaded in
+any case.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from caselib import Case, Outcome, failures, load_cases, run_case
+from inrepairs import load_all
 
 SLOWER = 6
 """How much longer a case may take than on a real processor."""
@@ -145,6 +147,15 @@ def tell(name: str, word: str, text: str, begin: float) -> None:
     print(json.dumps([name, word, text, round(time.monotonic() - begin, 2)]), flush=True)
 
 
+def run_repairs() -> None:
+    """Load the programs of tests/data/repairs; the verdict is ``taken``, or the errno with the log as text."""
+    from tracebee.session.machine import LiveMachine
+
+    begin = time.monotonic()
+    for row in load_all(Path(__file__).parent.parent / "data/repairs", LiveMachine()):
+        tell(f"repairs/{row['name']}", row["errno"] or "taken", row["log"], begin)
+
+
 def run_live_tier() -> None:
     """The live tier's tests but the cases, by pytest; each is told as a case is."""
     live = Path(__file__).parent.parent / "live"
@@ -183,6 +194,7 @@ def main() -> None:
                 outcome = run_case(case, Forked, Path(folder), env, target)  # type: ignore[arg-type]
                 word, text = verdict(case, outcome, failures(case, outcome))
         tell(case.id, word, text, begin)
+    run_repairs()
     if names == ["live"]:
         run_live_tier()
 
