@@ -9,27 +9,32 @@ from typing import TYPE_CHECKING, Any
 from tracebee.errors import UsageError
 
 if TYPE_CHECKING:
+    from tracebee.session.helperuse import HelperAnswer
     from tracebee.session.why import Answer
 
 USAGE = """\
   tracebee why kprobe:sys_connect
   tracebee why tracepoint:sched:sched_swich
   tracebee why uprobe:/usr/bin/bash:readline
+  tracebee why bpf_override_return
+  tracebee why fentry:vfs_open bpf_d_path
 
 tracebee why: say whether a probe can be put on a place on this machine, why not, and which hooks nearby work.
 Nothing is attached: the lists and settings of the kernel are read, and lists that cannot be read are named.
 
 USAGE:
-    tracebee why [options] PROBE ...
+    tracebee why [options] PROBE|HELPER ...
 
-A PROBE is written as in a script; a plain name is a function of the kernel.
+A PROBE is written as in a script; a plain name is a function of the kernel.  A HELPER is the name of one of the
+kernel's helper functions, bpf_d_path or helper:d_path: which programs may call it here is asked with small programs
+that are gone at once; with probes on the same line, whether programs there may.
 
 OPTIONS:
     -j               JSON, one object a line and probe
     -h, --help       print this help
 
 EXIT STATUS:
-    0 if every probe can be there, 1 if one cannot, 2 if it is not known of one
+    0 if every probe can be there and every helper be called, 1 if one cannot, 2 if it is not known of one
 """
 
 VERDICTS = {"yes": "can be hooked here", "no": "cannot be hooked here", "unknown": "may not be hooked here"}
@@ -47,25 +52,68 @@ def run(words: list[str]) -> int:
         return 0
     if not probes:
         raise UsageError("why: which probe?", "tracebee why kprobe:vfs_read")
+    from tracebee.session.helperuse import about_helper, is_helper
     from tracebee.session.machine import LiveMachine
-    from tracebee.session.why import why
+    from tracebee.session.why import parse_probe, why
 
+    places = [parse_probe(word) for word in probes if not is_helper(word)]
+    asked = [(place.kind, place.targets[0]) for place in places]
     live = LiveMachine()
+    verdicts = set()
     try:
-        answers = [why(probe, live) for probe in probes]
+        for index, word in enumerate(probes):
+            answer: Answer | HelperAnswer = (
+                about_helper(word, live, asked) if is_helper(word) else why(word, live)
+            )
+            verdicts.add(answer.verdict)
+            if names & {"-j", "--json"}:
+                print(json.dumps(to_json(answer)))
+            else:
+                print(("\n" if index else "") + to_text(answer))
     finally:
         live.close()
-    for index, answer in enumerate(answers):
-        if names & {"-j", "--json"}:
-            print(json.dumps(to_json(answer)))
-        else:
-            print(("\n" if index else "") + to_text(answer))
-    verdicts = {answer.verdict for answer in answers}
     return 1 if "no" in verdicts else 2 if "unknown" in verdicts else 0
 
 
-def to_text(answer: Answer) -> str:
+def helper_text(answer: HelperAnswer) -> str:
+    """What is known of a helper, for a person."""
+    who = ", ".join(answer.asked)
+    verdict = {
+        "yes": f"can be called here{f' from {who}' if who else ''}",
+        "no": f"cannot be called here{f' from {who}' if who else ' by any program'}",
+        "unknown": "may not be asked about: loading programs needs CAP_BPF and CAP_PERFMON",
+    }[answer.verdict]
+    facts = [answer.signature]
+    if answer.since:
+        facts.append(f"since Linux {answer.since}")
+    if answer.needs_gpl is not None:
+        facts.append("for GPL-compatible programs only" if answer.needs_gpl else "whatever the licence")
+    lines = [f"{answer.name}: {verdict}", f"  {'; '.join(facts)}"]
+    if answer.older:
+        lines.append("  this kernel is older than the helper [helper-too-new]")
+    elif answer.verdict == "no":
+        lines.append("  programs of that type may not call it in this kernel [helper-not-allowed]")
+    if answer.bound:
+        lines.append(f"  {answer.bound}")
+    for title, value in (
+        ("may call it", "yes"),
+        ("may not", "no"),
+        ("refused as such by this kernel", "no such programs"),
+    ):
+        kinds = [kind for kind, found in answer.ways.items() if found == value]
+        if kinds:
+            lines.append(f"{title}: {', '.join(kinds)}")
+    if answer.instead:
+        lines.append(f"another way: {answer.instead}")
+    return "\n".join(lines)
+
+
+def to_text(answer: Answer | HelperAnswer) -> str:
     """The answer for a person: the verdict, what is in the way, what works, what could not be looked at."""
+    from tracebee.session.helperuse import HelperAnswer
+
+    if isinstance(answer, HelperAnswer):
+        return helper_text(answer)
     verdict = VERDICTS[answer.verdict]
     if answer.verdict == "unknown" and not answer.obstacles:
         verdict = "nothing is known to be in its way, but not everything could be read"
@@ -93,8 +141,16 @@ def to_text(answer: Answer) -> str:
     return "\n".join(lines)
 
 
-def to_json(answer: Answer) -> dict[str, Any]:
+def to_json(answer: Answer | HelperAnswer) -> dict[str, Any]:
     """Plain values under stable names."""
+    from tracebee.session.helperuse import HelperAnswer
+
+    if isinstance(answer, HelperAnswer):
+        return {"helper": answer.name, "verdict": answer.verdict} | {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in answer._asdict().items()
+            if name != "name"
+        }
     return {
         "probe": answer.probe,
         "verdict": answer.verdict,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, NamedTuple
 
 from tracebee.errors import PermissionRefused, UsageError
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
     from tracebee.explain.attach.machine import Machine
     from tracebee.explain.explanation import Explanation
-    from tracebee.session.machine import LiveMachine
+    from tracebee.session.machine import LiveFile, LiveMachine
 
 WAYS = {
     # How probes are written, short and long → the kind of attempt, and whether it is about returns.
@@ -47,7 +48,15 @@ WAYS = {
     "ur": ("uprobe", True),
     "usdt": ("usdt", False),
     "U": ("usdt", False),
+    "iter": ("iter", False),
+    "it": ("iter", False),
 }
+
+PLACELESS = (
+    *("begin", "end", "self", "bench", "test", "interval", "i", "profile", "p"),
+    *("software", "s", "hardware", "h", "watchpoint", "w", "asyncwatchpoint", "aw"),
+)
+"""Kinds of probes that are on no function or event."""
 
 RIGHTS = ("no-capability", "user-namespace", "perf-paranoid", "seccomp", "lockdown", "tracefs-permission")
 """Causes that say nothing about the place: with other rights it may well be one."""
@@ -121,6 +130,11 @@ def parse_probe(text: str) -> Place:
         if "/" in text:
             return Place("uprobe", (text,))
         return Place("kprobe", (text.strip(),))
+    if kind.casefold() in PLACELESS:
+        raise UsageError(
+            f"why: {text}: such a probe is at no function or event",
+            "tracebee doctor tells whether that kind works here",
+        )
     if kind not in WAYS:
         if "/" in kind:
             return Place("uprobe", (kind, rest))
@@ -140,6 +154,8 @@ def parse_probe(text: str) -> Place:
         return Place(way, (path, function))
     if way in ("raw tracepoint", "tp_btf"):
         return Place(way, (rest,))
+    if way == "iter":
+        return Place(way, (rest.partition(":")[0],))
     _, symbol, offset = parse_place(rest)
     return Place(way, (symbol,), is_return, offset)
 
@@ -150,8 +166,8 @@ def why(text: str, live: LiveMachine) -> Answer:
     if place.kind in ("uprobe", "usdt"):
         machine = describe(live, paths=[_resolve(live, place.targets[0])], tried=("uprobe",))
         place = place._replace(targets=(_resolve(live, place.targets[0]), *place.targets[1:]))
-        found = [*obstacles(_attempt(place, machine)), *_user_symbol(live, place, machine)]
-        return Answer(text, tuple(found), (), ())
+        missing, near = (_user_symbol if place.kind == "uprobe" else _static_probe)(live, place, machine)
+        return Answer(text, (*obstacles(_attempt(place, machine)), *missing), near, ())
     if place.kind == "tracepoint":
         machine = describe(live, event=(place.targets[0], place.targets[1]))
         found = obstacles(_attempt(place, machine))
@@ -163,6 +179,8 @@ def why(text: str, live: LiveMachine) -> Answer:
         return Answer(text, tuple(found), near if found else (), _unreadable(machine))
     if place.kind in ("raw tracepoint", "tp_btf"):
         return _raw(text, place, live)
+    if place.kind == "iter":
+        return _iterator(text, place, live)
     return _function(text, place, live)
 
 
@@ -272,29 +290,97 @@ def _raw(text: str, place: Place, live: LiveMachine) -> Answer:
     return Answer(text, tuple(found), instead, unreadable)
 
 
-def _user_symbol(live: LiveMachine, place: Place, machine: Machine) -> list[Explanation]:
-    """Whether the symbol is in the file, and the offset in its code."""
-    from tracebee.errors import FormatError
+def _iterator(text: str, place: Place, live: LiveMachine) -> Answer:
+    """Iterators have a structure ``bpf_iter__NAME`` in BTF."""
+    from tracebee.btf.types import Struct
+    from tracebee.explain.explanation import Explanation
+
+    found = obstacles(_attempt(place, describe(live)))
+    btf = live.btf()
+    if btf is None:
+        return Answer(text, tuple(found), (), ("the kernel's BTF (not there)",))
+    prefix, name = "bpf_iter__", place.targets[0]
+    known = [one[len(prefix) :] for _, one in btf.names_of_kind(Struct) if one.startswith(prefix)]
+    if name in known:
+        return Answer(text, tuple(found), (), ())
+    # A double underscore further on is another view of a context.
+    known = sorted(one for one in known if "__" not in one)
+    near = tables.near_names(name, known) or get_close_matches(name, known, 3)
+    missing = Explanation(
+        "program-type-unsupported",
+        True,
+        f"this kernel has no iterator {name}: its BTF has no struct {prefix}{name}",
+        f"use {near[0]}" if near else f"use one of those it has: {', '.join(known)}",
+    )
+    return Answer(text, (*found, missing), tuple(f"iter:{one}" for one in near), ())
+
+
+def _user_symbol(
+    live: LiveMachine, place: Place, machine: Machine
+) -> tuple[list[Explanation], tuple[str, ...]]:
+    """Whether the symbol is in the file; and the names there that are like it."""
     from tracebee.explain.attach.attempt import Call
     from tracebee.explain.attach.diagnose import diagnose
 
-    path, name = (*place.targets, "")[:2]
-    facts = machine.paths.get(path)
-    if facts is None or facts.kind != "file" or not name or place.kind == "usdt":
-        return []
-    try:
-        file = live.user_file(path)
-    except (OSError, FormatError) as error:
-        from tracebee.explain.explanation import Explanation
-
-        return [
-            Explanation("uprobe-file", True, f"{path} is no ELF file: {error}", "name a program or library")
-        ]
+    path, name = place.targets
+    file, bad = _open_file(live, path, machine)
     plain = name.partition("+")[0]
-    if parse_number(plain) is None and file.find_function(plain) is None:
-        failed = (Call("resolve symbol", "ENOENT"),)
-        return [diagnose(Attempt("uprobe", (path, plain), failed, machine, loader_text="symbol not found"))]
-    return []
+    if file is None or not name or parse_number(plain) is not None or file.find_function(plain) is not None:
+        return bad, ()
+    known = {symbol.name for symbol in file.functions()}
+    near = tables.near_names(plain, known) or get_close_matches(plain, known, 3, 0.75)
+    failed = (Call("resolve symbol", "ENOENT"),)
+    found = diagnose(Attempt("uprobe", (path, plain), failed, machine, loader_text="symbol not found"))
+    kind = "uretprobe" if place.is_return else "uprobe"
+    return [found], tuple(f"{kind}:{path}:{one}" for one in near)
+
+
+def _static_probe(
+    live: LiveMachine, place: Place, machine: Machine
+) -> tuple[list[Explanation], tuple[str, ...]]:
+    """Whether the file has a static probe of that name, with its provider or without; and what it has."""
+    from tracebee.explain.explanation import Explanation
+
+    path, name = place.targets
+    file, bad = _open_file(live, path, machine)
+    if file is None:
+        return bad, ()
+    probes = {(probe.provider, probe.name) for probe in file.usdt_probes()}
+    provider, colon, plain = name.rpartition(":")
+    if any(one == plain and (not colon or provider in ("", theirs)) for theirs, one in probes):
+        return [], ()
+    names = {one for _, one in probes}
+    near = (
+        [plain] if plain in names else tables.near_names(plain, names) or get_close_matches(plain, names, 3)
+    )
+    missing = Explanation(
+        "uprobe-symbol",
+        True,
+        f"{path} has no static probe {name}"
+        + ("" if probes else ": it has none at all, as it was built without them (no section .note.stapsdt)"),
+        f"list them: tracebee -l 'usdt:{path}:*'" if probes else "use a uprobe on a function of it",
+        evidence=("its notes were read",),
+    )
+    return [missing], tuple(
+        f"usdt:{path}:{theirs}:{one}" for wanted in near for theirs, one in sorted(probes) if one == wanted
+    )
+
+
+def _open_file(live: LiveMachine, path: str, machine: Machine) -> tuple[LiveFile | None, list[Explanation]]:
+    """The program or library, or what is wrong with it as one; neither where other rules tell."""
+    from tracebee.errors import FormatError
+    from tracebee.explain.explanation import Explanation
+
+    facts = machine.paths.get(path)
+    if facts is None or facts.kind != "file":
+        return None, []
+    try:
+        return live.user_file(path), []
+    except FormatError as error:
+        wrong = f"{path} is no ELF file: {error}"
+    except OSError as error:
+        wrong = f"{path} cannot be read: {error.strerror}"
+    return None, [Explanation("uprobe-file", True, wrong, "name a program or library that can be read")]
 
 
 def _resolve(live: LiveMachine, path: str) -> str:

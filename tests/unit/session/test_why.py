@@ -24,13 +24,16 @@ from tracebee.session.why import Answer, Place, parse_probe
         ("uprobe:/bin/tool:main", Place("uprobe", ("/bin/tool", "main"))),
         ("/bin/tool:main", Place("uprobe", ("/bin/tool", "main"))),
         ("ur:libc:malloc", Place("uprobe", ("libc", "malloc"), False)),
+        ("iter:task:/sys/fs/bpf/pin", Place("iter", ("task",))),
     ],
 )
 def test_probes_are_taken_apart(text: str, place: Place) -> None:
     assert parse_probe(text) == place
 
 
-@pytest.mark.parametrize("text", ["", ":x", "kprobe:", "watchpoint:0x10:8:w", "no kind:x"])
+@pytest.mark.parametrize(
+    "text", ["", ":x", "kprobe:", "watchpoint:0x10:8:w", "hardware:cycles", "BEGIN:x", "no kind:x"]
+)
 def test_what_is_no_probe(text: str) -> None:
     with pytest.raises(UsageError):
         parse_probe(text)

@@ -112,7 +112,10 @@ class Attempt(Frozen):
 
     @property
     def failed_at_load(self) -> bool:
-        return self.failed is not None and "PROG_LOAD" in self.failed.what
+        """Whether it ended at the load, or before it, as the loader looked for the target's type in BTF."""
+        return self.failed is not None and (
+            "PROG_LOAD" in self.failed.what or re.search(r"\bBTF\b(?!_LOAD)", self.failed.what) is not None
+        )
 
     @property
     def failed_at_attach(self) -> bool:

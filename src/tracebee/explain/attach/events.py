@@ -48,9 +48,33 @@ ARGUMENTS = {
         "$retval exists only in return probes (a line with r:)",
         "write r: in front, or take an argument instead",
     ),
-    r"Dereference needs a brace|Unbalanced|Dereference is not closed": (
+    r"Dereference needs a brace|Dereference (?:brace )?is not closed|Unbalanced": (
         "the dereference in {part} has no closing bracket",
         "write +OFFSET(ARGUMENT), with its brackets balanced",
+    ),
+    r"Dereference is too much nested": (
+        "{part} dereferences more often than probe events can",
+        "dereference less deeply, or use a BPF program",
+    ),
+    r"\$comm can not be dereferenced": (
+        "{part} is the text itself and no address",
+        "write $comm alone, with :string",
+    ),
+    r"String is not closed": (
+        "the text in {part} has no closing quote",
+        "write the text between two quotes",
+    ),
+    r"Invalid memory address|Invalid file offset": (
+        "{part} is no address: a number or a symbol is expected behind @",
+        "write @SYMBOL, @SYMBOL+8 or @0xADDRESS; @+OFFSET in uprobe events",
+    ),
+    r"Invalid fetch argument|No argument expression": (
+        "{part} is no argument that probe events have",
+        "write a register (%di), $argN, $stackN, $retval, $comm, @SYMBOL or +OFFSET(ARGUMENT)",
+    ),
+    r"\$arg\* (?:can be used only once|is not)|\$arg\* .*": (
+        "$arg* stands where it cannot",
+        "write $arg* once, at the entry of a function that BTF knows, or each argument by itself",
     ),
     r"Invalid dereference offset|Invalid immediate|Immediate": (
         "the offset in {part} is not a number",

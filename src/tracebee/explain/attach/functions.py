@@ -49,7 +49,10 @@ def judge_name(attempt: Attempt, name: str) -> Iterator[Finding]:
     """What the lists say of a name, in an attempt that was refused, or ahead of one."""
     machine = attempt.machine
     here = machine.named(name)
-    if machine.symbols is None:
+    if machine.is_blacklisted(name) and not here:
+        # Who wrote the list had the symbol; lists of the two are of one kernel only where both were read.
+        yield blacklisted(name, PROVEN, ("it is in kprobes/blacklist",))
+    elif machine.symbols is None:
         yield from _unlisted(attempt, name)
     elif not here:
         if attempt.errno in (*NO_SUCH, ""):

@@ -189,6 +189,18 @@ def test_five_reasons_behind_one_line_of_dmesg() -> None:
         told(kprobe(name, "EINVAL", where, dmesg=(NOT_TRACED.format(name),)), cause, word)
 
 
+def test_the_blacklist_is_believed_without_a_symbol() -> None:
+    where = machine(symbols=code("other"), blacklist=("snark_entry",))
+    told(kprobe("snark_entry", "EINVAL", where), "blacklisted", "snark_entry")
+
+
+def test_a_slip_that_the_loader_met_before_the_load() -> None:
+    """libbpf looks the function up in BTF first, and has ESRCH for one that is not there."""
+    where = machine(symbols=code("hunt_snark_locked"), btf_functions={"hunt_snark_lockd": False})
+    calls = (Call("find BTF id", "ESRCH"),)
+    told(Attempt("fentry", ("hunt_snark_lockd",), calls, where), "misspelt", "hunt_snark_locked")
+
+
 def test_a_name_of_the_start_where_addresses_are_not_known() -> None:
     where = machine(symbols=code("start_kernel", "frob_init"))
     told(kprobe("start_kernel", "EINVAL", where), "init-function", "__init")
@@ -231,6 +243,12 @@ def test_an_address_that_was_hidden() -> None:
         ("p:g/n fine a=%bogus", "Invalid register name", "bad-fetch-arg", "%bogus"),
         ("p:g/n fine a=$retval", "$retval is not available on probe", "bad-fetch-arg", "r:"),
         ("p:g/n fine a=%di:u128", "Unknown type is specified", "bad-fetch-arg", "type"),
+        ("p:g/n fine a=+16(%si", "Dereference brace is not closed", "bad-fetch-arg", "bracket"),
+        ("p:g/n fine a=+0($comm)", "$comm can not be dereferenced", "bad-fetch-arg", "$comm"),
+        ("p:g/n fine a=@no/", "Invalid memory address", "bad-fetch-arg", "address"),
+        ("p:g/n fine a=boojum", "Invalid fetch argument", "bad-fetch-arg", "argument"),
+        ("p:g/n fine a=+0(+0(+0(%di)))", "Dereference is too much nested", "bad-fetch-arg", "dereference"),
+        ("p:g/n fine $arg* $arg*", "$arg* can be used only once", "bad-fetch-arg", "once"),
         (
             "p:g/n-x fine",
             "Event name must follow the same rules as C identifiers",
