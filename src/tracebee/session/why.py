@@ -11,6 +11,7 @@ from tracebee.explain.attach import names as tables
 from tracebee.explain.attach.attempt import Attempt, parse_number, parse_place
 from tracebee.explain.attach.diagnose import obstacles
 from tracebee.explain.attach.machine import BLACKLIST, KALLSYMS, TRACEABLE
+from tracebee.explain.attach.neighbours import around
 from tracebee.session.described import describe
 
 if TYPE_CHECKING:
@@ -176,6 +177,7 @@ def why(text: str, live: LiveMachine) -> Answer:
             for event in machine.similar_events or ()
             if event != ":".join(place.targets)
         )
+        near += _raw_instead(live, *place.targets)
         return Answer(text, tuple(found), near if found else (), _unreadable(machine))
     if place.kind in ("raw tracepoint", "tp_btf"):
         return _raw(text, place, live)
@@ -227,6 +229,7 @@ def _written(kind: str, is_return: bool) -> str:
 def _candidates(live: LiveMachine, name: str) -> list[str]:
     """Functions that may stand in for one, the nearest first."""
     found = list(tables.RENAMED[name].successors) if name in tables.RENAMED else []
+    found += around(name)
     try:
         found += live.functions.instead(name)
     except OSError:
@@ -288,6 +291,27 @@ def _raw(text: str, place: Place, live: LiveMachine) -> Answer:
         )
     unreadable = () if known is not None else ("the kernel's BTF (not there)",)
     return Answer(text, tuple(found), instead, unreadable)
+
+
+def _raw_instead(live: LiveMachine, category: str, event: str) -> tuple[str, ...]:
+    """The raw tracepoint behind an event, which needs no tracefs; it is known by its type in BTF."""
+    from tracebee.btf.types import Typedef
+
+    call = re.fullmatch(r"sys_(enter|exit)_\w+", event) if category == "syscalls" else None
+    if call is not None and _event_is_missing(live, category, event):
+        return ()
+    name = f"sys_{call[1]}" if call is not None else event
+    btf = live.btf()
+    known = btf is not None and btf.find(f"btf_trace_{name}", Typedef) is not None
+    return (f"rawtracepoint:{name}",) if known else ()
+
+
+def _event_is_missing(live: LiveMachine, category: str, event: str) -> bool:
+    """Whether the lists say that there is no such event; False where they cannot be read."""
+    try:
+        return not live.has_tracepoint(category, event)
+    except (OSError, PermissionRefused):
+        return False
 
 
 def _iterator(text: str, place: Place, live: LiveMachine) -> Answer:
