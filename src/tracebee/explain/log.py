@@ -43,6 +43,7 @@ TAIL = 1 << 22
 """The same at the end: more than `KEEP_INSNS` instructions with their states."""
 
 INSN = re.compile(r"(\d{1,9}): (?:\(([0-9a-f]{2})\) ?|(?=<invalid ))(.*)", re.DOTALL)
+JOINED = re.compile(r"(.{0,200}?) (infinite loop detected at insn \d{1,9})$")
 STATE_LINE = re.compile(r"(?:(\d{1,9}): )?(?:frame(\d+): ?)?(?:R\d+(?:_[rwD]+)?=|fp-\d+(?:_[rwD]+)?=)")
 FROM = re.compile(r"from (\d{1,9}) to (\d{1,9})(?: \([^)]*\))?:(.*)", re.DOTALL)
 PROCESSED = re.compile(r"processed (\d{1,12}) insns")
@@ -293,7 +294,12 @@ class _Reader:
             return False
         index, opcode, rest = found.groups()
         text, _, state = rest.partition("; ")
-        text = text.rstrip()
+        text = text.rstrip(" ;")
+        if "infinite loop" in text and (joined := JOINED.match(text)):
+            # Where there is no source to quote, this message stands on the jump's line.
+            self.section.add_insn(int(index), int(opcode, 16) if opcode else -1, joined[1], "")
+            self.section.add_other(joined[2])
+            return True
         # A call into a callback prints the callee's first state on the same line.
         if opcode == "85" and " " in text[5:]:
             text, _, tail = text.partition(": frame")
@@ -511,6 +517,8 @@ class _Section:
             if plain:
                 notes, news = [line for _, line in news if NOTES.match(line)], plain
         errors = [line for at, line in news if at == self.count]
+        if not any(line.startswith("Caller passes") for line in errors):
+            errors = [line for line in errors if not NOTES.match(line)] or errors
         ends = bool(errors)
         if not errors:
             # Nothing after the last instruction: what was said last, unless the log goes on after it.

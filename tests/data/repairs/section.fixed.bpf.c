@@ -1,6 +1,6 @@
 #include "bpf.h"
 
-SEC("fentry.s/__x64_sys_getpgid")
+SEC("lsm.s/bprm_committed_creds")
 int copy(__u64 *ctx)
 {
 	__u64 word = 0;

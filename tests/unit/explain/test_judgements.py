@@ -282,3 +282,74 @@ def test_a_number_in_a_program_on_packets_and_the_start_is_cut_off(
         f"50: (71) r3 = *(u8 *)(r{register} +12)", f"R{register} invalid mem access 'scalar'", section=section
     )
     assert (told.cause, told.sure) == (cause, False)
+
+
+# What a line stands next to.
+
+
+def test_a_weak_function_that_is_not_there() -> None:
+    for call in ("call #0", "call <error>#0                ;"):
+        told = told_of(
+            "; return bpf_of_tomorrow(ctx); @ a.c:4", f"0: (85) {call}", "1: (95) exit", "R0 !read_ok"
+        )
+        assert (told.cause, told.sure) == ("kfunc", True)
+        assert "bpf_of_tomorrow" in told.sentence
+    assert told_of("0: (b7) r1 = 0", "1: (95) exit", "R0 !read_ok").cause == "reg-uninit"
+
+
+def test_the_message_of_a_loop_on_the_line_of_the_jump() -> None:
+    told = told_of("0: (b7) r1 = 0", "1: (55) if r3 != 0x0 goto pc-1 infinite loop detected at insn 1")
+    assert (told.cause, told.insn) == ("infinite-loop", 1)
+
+
+def test_the_context_that_a_caller_does_not_pass() -> None:
+    lines = ("4: (85) call pc+1", "arg#0 expected pointer to ctx, but got PTR")
+    told = told_of(*lines, "Caller passes invalid args into func#1")
+    assert (told.cause, told.sure) == ("global-function", True)
+    assert "R1" in told.sentence
+
+
+def test_a_remark_beside_the_error_is_not_the_error() -> None:
+    told = told_of(
+        "6: (85) call bpf_for_each_map_elem#164",
+        "reg type unsupported for arg#0 function each#29",
+        "callback function not allowed for map",
+    )
+    assert (told.cause, told.sure) == ("map-helper-mismatch", True)
+    assert told.kernel_says == ("callback function not allowed for map",)
+
+
+RECORD = (
+    "0: (85) call bpf_ringbuf_reserve#131 ; R0_w=alloc_mem_or_null(id=2,ref_obj_id=2) refs=2",
+    "1: (15) if r0 == 0x0 goto pc+4 ; R0_w=alloc_mem(ref_obj_id=2) refs=2",
+)
+
+
+def test_a_pointer_that_was_negated() -> None:
+    told = told_of(
+        *RECORD, "2: (87) r0 = -r0 ; R0_w=scalar() refs=2", "3: (71) r1 = *(u8 *)(r0 +0)",
+        "R0 invalid mem access 'scalar'",
+    )  # fmt: skip
+    assert (told.cause, told.sure) == ("pointer-arithmetic", True)
+
+
+def test_what_is_still_held_was_not_released() -> None:
+    told = told_of(
+        "31: (bf) r1 = r7 ; R1=scalar(id=3) R7=scalar(id=3) refs=2",
+        "32: (85) call bpf_ringbuf_discard#133",
+        "R1 type=scalar expected=ringbuf_mem",
+    )
+    assert (told.cause, told.sure) == ("helper-arg-type", False)
+
+
+@pytest.mark.parametrize(("privileges", "cause"), [("none", "unprivileged-leak"), ("root", "stack-uninit")])
+def test_a_pointer_in_a_key_of_an_unprivileged_program(privileges: str, cause: str) -> None:
+    told = told_of(
+        "0: (7b) *(u64 *)(r10 -8) = r1 ; R1=ctx() R10=fp0 fp-8_w=ctx",
+        "1: (bf) r2 = r10",
+        "2: (07) r2 += -8",
+        "3: (85) call bpf_map_lookup_elem#1",
+        "invalid indirect read from stack R2 off -8+0 size 8",
+        privileges=privileges,
+    )
+    assert told.cause == cause

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from tracebee.explain.case import describe, register_of
 from tracebee.explain.explanation import Edit, SourceLine
 from tracebee.explain.history import Origin
-from tracebee.explain.rules.pointers import argument_of
+from tracebee.explain.rules.pointers import argument_of, is_pointer_store
 from tracebee.explain.rules.record import LIKELY, Finding, Rule, rule
 
 if TYPE_CHECKING:
@@ -681,6 +681,19 @@ def uninitialised_helper(case: Case, found: re.Match[str]) -> Finding | None:
 def uninitialised(case: Case, register: int | None, start: int, missing: int, size: int) -> Finding:
     """Stack bytes that nobody wrote."""
     helper = case.called
+    writer = (
+        case.path.writer(case.end, missing, 1) if case.facts.is_unprivileged() and len(case.path) else None
+    )
+    if writer is not None and is_pointer_store(case, writer):
+        return Finding(
+            "unprivileged-leak",
+            f"{helper or 'The program'} would read a pointer that is saved on the stack (fp{start}): an "
+            f"unprivileged program may not learn (leak) a kernel address that way.",
+            "do not put pointers into keys, values or buffers, or load the program with CAP_BPF and CAP_PERFMON",
+            story=(case.step(writer, "a pointer is stored here"), case.step(case.end, "and read here")),
+            fix=(case.place(writer), case.place(case.end)),
+            others=("stack-uninit",),
+        )
     variable = stack_variable_name(case)
     what = f"`{variable}`" if variable else "a variable or struct on the stack"
     offset = missing - start

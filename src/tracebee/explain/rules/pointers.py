@@ -15,6 +15,7 @@ from tracebee.insn.helpers import describe as describe_helper
 if TYPE_CHECKING:
     from tracebee.explain.case import Case
     from tracebee.explain.history import Origin
+    from tracebee.explain.operations import Operation
 
 NULLABLE = {
     "bpf_map_lookup_elem": "map value",
@@ -99,6 +100,9 @@ PACKET_MOVERS = {
 SKB_POINTERS = {76: "data", 80: "data_end", 140: "data_meta"}
 XDP_POINTERS = {0: "data", 4: "data_end", 8: "data_meta"}
 MSG_POINTERS = {0: "data", 8: "data_end"}
+
+CALLER = 96
+"""The weight of a line that explains the one before it."""
 
 PAGE = 4096
 """An address below is that of a member behind a NULL pointer."""
@@ -321,7 +325,10 @@ def perhaps_released(case: Case, register: int, origin: Origin) -> Finding | Non
 
     A pointer turns into a number when what it points to is given back; programs hardly release plain numbers.
     """
-    if not case.is_hidden(origin) or case.called not in RELEASERS or register != 1:
+    if not case.is_hidden(origin) or origin.changes or case.called not in RELEASERS or register != 1:
+        return None
+    if any(case.path.insns[at].after().references for at in range(max(case.end - 3, 0), case.end)):
+        # Something is still held: it may be this, with its pointer lost.
         return None
     again = any(name == case.called for _, name in case.path.calls_between(-1, case.end))
     before = f"{case.called} was called shortly before" if again else "the log's start is missing"
@@ -443,11 +450,37 @@ def half_written(case: Case, register: int, origin: Origin) -> Finding | None:
     )
 
 
+def is_unary(change: Operation) -> bool:
+    """Whether an operation has one operand: a negation or a byte swap."""
+    return change.kind == "alu" and change.source is None and change.constant is None
+
+
+def turned_number(case: Case, register: int, origin: Origin) -> Finding | None:
+    """A negation or byte swap makes a plain number of a pointer, without a word of the verifier."""
+    pointer = (origin.kind == "call" and origin.name in NULLABLE) or (
+        origin.kind == "context" and origin.name == "pointer"
+    )
+    if not pointer or not any(is_unary(change) for change in origin.changes):
+        return None
+    source = f"the pointer from {origin.name}" if origin.kind == "call" else "the context pointer"
+    return Finding(
+        "pointer-arithmetic",
+        f"R{register} was {source}, but it was negated or byte-swapped on the way: after such arithmetic on a "
+        f"pointer it is a plain number.",
+        "keep the pointer itself, and do such operations on numbers only",
+        story=case.story(origin),
+        fix=(case.place(origin.position), case.place(case.end)),
+        others=("direct-deref",),
+    )
+
+
 def wrong_branch(case: Case, register: int, origin: Origin, into: str = "") -> Finding | None:
     """A pointer that was tested, but the access is on the side where it is NULL."""
     if origin.kind != "call" or origin.name not in NULLABLE:
         return None
-    if any(change.operator not in ("+", "-") or change.narrow for change in origin.changes):
+    if any(
+        change.operator not in ("+", "-") or change.narrow or is_unary(change) for change in origin.changes
+    ):
         return None
     name = case.variable(origin.position)
     who = f"`{name}` (R{register})" if name else f"R{register}"
@@ -507,7 +540,8 @@ def number_as_pointer(case: Case, register: int) -> Finding:
     if origin.kind == "call" and origin.name.startswith("bpf_iter_") and origin.name.endswith("_next"):
         return iterator_unchecked(case, register, origin)
     special = (
-        released(case, register, origin)
+        turned_number(case, register, origin)
+        or released(case, register, origin)
         or stale_packet(case, register, origin)
         or damaged_spill(case, register, origin)
         or wrong_branch(case, register, origin)
@@ -714,7 +748,8 @@ def wrong_type(case: Case, found: re.Match[str]) -> Finding | None:
     origin = case.trace(register)
     if kind in ("scalar", "inv"):
         special = (
-            released(case, register, origin, into)
+            turned_number(case, register, origin)
+            or released(case, register, origin, into)
             or stale_packet(case, register, origin)
             or damaged_spill(case, register, origin)
             or wrong_branch(case, register, origin, into)
@@ -799,6 +834,8 @@ def wrong_type(case: Case, found: re.Match[str]) -> Finding | None:
         "helper-arg-type",
         sentence,
         advice,
+        # Where the number's origin is cut off, it may have been a pointer.
+        sure=kind not in ("scalar", "inv") or not case.is_hidden(origin),
         story=case.story(origin),
         fix=(case.place(origin.position), case.place(case.end)),
         evidence=(f"R{register} is {kind}, expected {expected.strip(', ')}"[:160],),
@@ -827,8 +864,13 @@ def bad_caller(case: Case, register: int, kind: str, expected: str) -> Finding:
 
 
 def caller_only(case: Case, _found: re.Match[str]) -> Finding | None:
-    register = next((number for line in case.errors if (number := register_of(line)) is not None), 1)
-    return bad_caller(case, register, "", "")
+    first = case.errors[0]
+    register = case.argument(first) or 1
+    finding = bad_caller(case, register, "", "")
+    # What is wrong with the memory, or what type it has, the line before says better.
+    if not re.search(r"from stack |access to |!read_ok| type=|may be|is not known", first):
+        finding.weight = CALLER
+    return finding
 
 
 def possibly_null(case: Case, found: re.Match[str]) -> Finding | None:
@@ -1039,11 +1081,35 @@ def spilled(case: Case, found: re.Match[str]) -> Finding | None:
     return Finding("spill-corruption", sentence, advice)
 
 
+def missing_weak(case: Case, position: int) -> Finding:
+    """``call #0``: a weak kernel function that is not there; the verifier goes past the call and sets nothing."""
+    place = case.place(position)
+    words = re.findall(r"\b(bpf_\w{1,100})\s*\(", place.text) if place is not None else []
+    name = words[-1] if words else "that the program calls"
+    return Finding(
+        "kfunc",
+        f"The kernel function (kfunc) {name} does not exist on this kernel. It is declared weak, so its call "
+        f"stayed in the program as a call of nothing, and the result in R0 has no value.",
+        "call it only where bpf_ksym_exists() says that it is there, or use a kernel (or load a module) that "
+        "has it",
+        story=(
+            case.step(position, "the call of a function that is not there"),
+            case.step(case.end, "R0 is used"),
+        ),
+        fix=(place,),
+        others=("core-relocation", "reg-uninit"),
+    )
+
+
 def no_value(case: Case, found: re.Match[str]) -> Finding | None:
     """``R0 !read_ok``."""
     register = int(found[1])
     stopped = case.stopped
     story: tuple[Step, ...] = ()
+    if stopped is not None and stopped.opcode == 0x95 and register == 0 and len(case.path):
+        at = case.path.definition(case.end, 0)
+        if at is not None and case.path.insns[at].text.rstrip().endswith("#0"):
+            return missing_weak(case, at)
     if stopped is not None and stopped.opcode == 0x95:
         sentence = (
             "The function returns without a return value: R0 was never set (it is uninitialized, not set) on "
@@ -1063,6 +1129,8 @@ def no_value(case: Case, found: re.Match[str]) -> Finding | None:
         before = None
         if len(case.path):
             at = case.path.definition(case.end, register)
+            if register == 0 and at is not None and case.path.insns[at].text.rstrip().endswith("#0"):
+                return missing_weak(case, at)
             before = at if at is not None and case.path.operation(at).kind == "call" else None
         if before is not None and 1 <= register <= 5:
             name = case.path.operation(before).name or "a function"

@@ -782,11 +782,19 @@ RULES: tuple[Rule, ...] = (
     ),
     plain(
         "timer-callback",
-        r"(callback function (?:not static|not allowed for map|cannot be the main program))",
+        r"(callback function (?:not static|cannot be the main program))",
         "The callback of a timer, loop or other helper is not right: {0}.",
         "pass a static function of this program whose prototype fits the helper",
         "5.13..",
         False,
+    ),
+    plain(
+        "map-helper-mismatch",
+        r"callback function not allowed for map",
+        "bpf_for_each_map_elem does not work on a map of this type: the kernel cannot call a function (callback) "
+        "for its elements.",
+        "use a map of a hash or array type with bpf_for_each_map_elem",
+        "5.13..",
     ),
     rule("sleepable", r"Sleepable programs can only use .*", sleepable_maps, "5.10..7.3"),
     rule(
