@@ -204,7 +204,7 @@ def _function(text: str, place: Place, live: LiveMachine) -> Answer:
     others = describe(live, candidates) if candidates else machine
     others = _with(others, features=machine.features)
     instead: list[str] = []
-    for kind in ("fentry", "kprobe"):
+    for kind in sorted(("fentry", "kprobe"), key=lambda kind: kind != place.kind):
         for candidate in (name, *candidates):
             other = Place(kind, (candidate,), place.is_return, 0)
             facts = machine if candidate == name else others
@@ -229,8 +229,9 @@ def _written(kind: str, is_return: bool) -> str:
 def _candidates(live: LiveMachine, name: str) -> list[str]:
     """Functions that may stand in for one, the nearest first."""
     found = list(tables.RENAMED[name].successors) if name in tables.RENAMED else []
-    found += around(name)
     try:
+        # To be described costs a walk through all symbols, for each of them.
+        found += [one for one in around(name) if live.symbols.has(one)][:MOST]
         found += live.functions.instead(name)
     except OSError:
         pass  # no list of symbols

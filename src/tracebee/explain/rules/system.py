@@ -9,6 +9,7 @@ from tracebee.errors import UsageError
 from tracebee.explain.case import register_of
 from tracebee.explain.edits import map_type_edit, section_edit
 from tracebee.explain.explanation import Edit, SourceLine
+from tracebee.explain.helperuse import instead_of
 from tracebee.explain.rules.pointers import SECTION_SLEEPABLE
 from tracebee.explain.rules.record import LIKELY, WEAK, Finding, Rule, plain, rule
 from tracebee.explain.versions import (
@@ -172,6 +173,9 @@ def not_allowed(case: Case, found: re.Match[str]) -> Finding | None:
     sure = not writes and not rights_unknown and (helper not in SLEEPING or bool(facts.section))
     if rights_unknown and cause == "helper-not-allowed":
         others = ("unprivileged-leak",)
+    other_way = instead_of(helper)
+    if other_way and cause == "helper-not-allowed":
+        advice += f". Another way: {other_way}"
     old = ' (this kernel\'s word for it is "unknown func")' if found[0].startswith("unknown") else ""
     return Finding(
         cause,
