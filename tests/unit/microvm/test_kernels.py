@@ -347,8 +347,9 @@ def test_clean_follows_no_link(fake: FakeArchive) -> None:
 # ---------------------------------------------------------------------- several processes
 
 FETCH = """
-import sys
+import signal, sys
 from tracebee.microvm.kernels import find_kernel
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored from the start where tests run in the background
 def tell(text, share):
     print(text, flush=True)
 print("found", find_kernel("6.1", tell).release, flush=True)

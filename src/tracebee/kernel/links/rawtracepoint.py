@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from typing import TYPE_CHECKING
 
 from tracebee.errors import AttachError, SyscallError
@@ -20,7 +21,13 @@ def attach(program: Program, probe: ProbeSpec, context: Context) -> Link:
     assert isinstance(probe.attach, RawTracepoint)
     name = "" if program.spec.attach_to else probe.attach.event
     try:
-        fd = bpf.raw_tracepoint_open(program.fd, name, probe.cookie)
+        try:
+            fd = bpf.raw_tracepoint_open(program.fd, name, probe.cookie)
+        except SyscallError as error:
+            if error.errno != errno.EINVAL or not probe.cookie:
+                raise
+            # Before Linux 6.10 there are no cookies here, and no program that reads one is loaded.
+            fd = bpf.raw_tracepoint_open(program.fd, name)
     except SyscallError as error:
         raise AttachError(probe.name, str(error)) from error
     return Link([fd], links=(fd,))

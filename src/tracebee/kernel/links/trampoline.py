@@ -23,7 +23,12 @@ def attach(program: Program, probe: ProbeSpec, context: Context) -> Link:
     try:
         if probe.cookie:
             kind = program.spec.expected_attach_type
-            return create_link(program, probe, 0, kind, tracing_cookie=probe.cookie)
+            try:
+                return create_link(program, probe, 0, kind, tracing_cookie=probe.cookie)
+            except SyscallError as error:
+                # An older kernel has no cookies here, and loads no program that reads one.
+                if error.errno != errno.EINVAL:
+                    raise
         fd = bpf.raw_tracepoint_open(program.fd)
     except SyscallError as error:
         raise AttachError(probe.name, str(error), _hint(error)) from error
