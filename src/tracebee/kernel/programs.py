@@ -245,9 +245,7 @@ def _load(
                     pass
             number = refused.errno or 0
             hint = _hint(spec, logged, binding)
-            raise VerifierError(
-                spec.name, number, logged.log, hint, quiet_errno=number, spec=spec
-            ) from None
+            raise VerifierError(spec.name, number, logged.log, hint, quiet_errno=number, spec=spec) from None
         return Program(spec, *loaded)
 
 
