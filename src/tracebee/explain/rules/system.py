@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 from typing import TYPE_CHECKING
 
@@ -1221,10 +1222,18 @@ def no_rights(case: Case, section_words: str) -> Finding:
     )
 
 
+def loader_errno(case: Case) -> str:
+    """The error that the loader told of, which had loaded without a log first; empty if that is the log's own."""
+    text = case.facts.loader + "\n" + "\n".join(case.log.loader)
+    told = re.findall(r"failed to load(?: BPF skeleton)?[^\n]{0,40}: -(\d{1,3})\b", text)
+    name = errno.errorcode.get(int(told[0]), "") if told else ""
+    return "" if name in ("ENOSPC", case.facts.errno) else name
+
+
 def log_cut(case: Case) -> Finding | None:
     """ENOSPC, or a log without its end: the buffer was too small, and the program's own error is not in it."""
     facts = case.facts
-    quiet = facts.quiet_errno
+    quiet = facts.quiet_errno or loader_errno(case)
     if facts.errno != "ENOSPC" and not case.log.tail_cut:
         return None
     if quiet in ("E2BIG", "EFAULT"):
