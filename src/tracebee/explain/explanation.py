@@ -125,7 +125,7 @@ class Explanation(Frozen):
         elif self.fix:
             new = [place for place in self.fix if self.stop is None or place.line != self.stop.line]
             parts += [f"where: {place}" for place in new[:2]]
-        return shorten("\n".join(parts), MAIN_PART)
+        return visible(shorten("\n".join(parts), MAIN_PART))
 
     def text(self) -> str:
         """All of it, for a person: the main part, the story, the kernel's words, the reference."""
@@ -145,7 +145,7 @@ class Explanation(Frozen):
             parts.append(f"see: {self.reference}")
         if self.cause:
             parts.append(f"id: {self.cause}" + ("" if self.sure else " (not sure)"))
-        return "\n".join(parts)
+        return visible("\n".join(parts))
 
     def to_json(self) -> dict[str, Any]:
         """Plain values under stable names; what is not known is absent."""
@@ -174,6 +174,16 @@ class Explanation(Frozen):
 def shorten(text: str, length: int = MAX_QUOTE) -> str:
     """The text, cut to a length with a mark where it was cut."""
     return text if len(text) <= length else text[: length - 3].rstrip() + "..."
+
+
+def visible(text: str) -> str:
+    """The text with signs written out that a terminal would take for orders: a log may come from anywhere."""
+    if text.isprintable():
+        return text
+    return "".join(
+        char if char.isprintable() or char in "\n\t" else char.encode("unicode_escape").decode()
+        for char in text
+    )
 
 
 def _indented(text: str) -> str:
