@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import errno as errno_names
 import os
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from tracebee.explain.chooser import explain_text
-from tracebee.explain.facts import Facts
+from tracebee.explain.facts import Facts, Source, squeeze
 from tracebee.explain.programs import section_of, source_lines
 from tracebee.spec.objects import ProgramSpec
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from tracebee.errors import VerifierError
-    from tracebee.explain.explanation import Explanation
+    from tracebee.explain.explanation import Explanation, SourceLine
+
+LARGEST_SOURCE = 1 << 20
+"""Characters of a source file that are read."""
 
 LOCKDOWN = "/sys/kernel/security/lockdown"
 
@@ -27,6 +33,7 @@ def facts_here(error: VerifierError) -> Facts:
     """What is known besides the log: the error's own facts, the program, this machine and process."""
     spec = error.spec if isinstance(error.spec, ProgramSpec) else None
     machine = os.uname()
+    lines = source_lines(spec, error.btf) if spec is not None and error.btf else {}
     return Facts(
         errno=_name(error.errno),
         quiet_errno=_name(error.quiet_errno),
@@ -37,8 +44,28 @@ def facts_here(error: VerifierError) -> Facts:
         privileges=_privileges(),
         instructions=sum(insn.slots for insn in spec.insns) if spec is not None else 0,
         files=_files(),
-        lines=source_lines(spec, error.btf) if spec is not None and error.btf else {},
+        lines=lines,
+        source=source_of(lines),
     )
+
+
+def source_of(lines: Mapping[int, SourceLine]) -> Source | None:
+    """The file that most lines of a program are from, if it is here and still says what they say."""
+    numbered = [line for line in lines.values() if line.line and line.file]
+    if not numbered:
+        return None
+    file = Counter(line.file for line in numbered).most_common(1)[0][0]
+    try:
+        if not os.path.isfile(file):
+            return None
+        with open(file, encoding="utf-8", errors="replace") as stream:
+            source = Source.of(os.path.basename(file), stream.read(LARGEST_SOURCE))
+    except OSError:
+        return None
+    same = all(
+        squeeze(line.text) == squeeze(source.whole(line.line)) for line in numbered if line.file == file
+    )
+    return source if same else None
 
 
 def _name(number: int) -> str:
