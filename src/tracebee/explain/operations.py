@@ -60,6 +60,11 @@ class Operation(Frozen):
         return self.target == register
 
 
+def is_unary(change: Operation) -> bool:
+    """Whether an operation has one operand: a negation or a byte swap."""
+    return change.kind == "alu" and change.source is None and change.constant is None
+
+
 def parse_operation(opcode: int, text: str) -> Operation:
     """The parts of a disassembled instruction; kind ``other`` for what is not known."""
     if opcode == 0x95 or text == "exit":

@@ -8,13 +8,30 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tracebee.explain.rules import bounds, flow, pointers, rare, resources, system
+from tracebee.explain.rules import (
+    arguments,
+    bounds,
+    dereferences,
+    flow,
+    lostpointers,
+    nullchecks,
+    pointerarithmetic,
+    rare,
+    resources,
+    system,
+    uninitialised,
+)
 
 if TYPE_CHECKING:
     from tracebee.explain.rules.record import Rule
 
 RULES: tuple[Rule, ...] = (
-    *pointers.RULES,
+    *dereferences.RULES,
+    *arguments.RULES,
+    *nullchecks.RULES,
+    *pointerarithmetic.RULES,
+    *lostpointers.RULES,
+    *uninitialised.RULES,
     *bounds.RULES,
     *flow.RULES,
     *resources.RULES,

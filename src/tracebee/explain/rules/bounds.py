@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
 
-from tracebee.explain.case import describe, register_of
+from tracebee.explain.case import Case, describe, register_of
 from tracebee.explain.explanation import Edit, SourceLine
 from tracebee.explain.history import Origin
-from tracebee.explain.rules.pointers import argument_of, is_pointer_store
+from tracebee.explain.rules.arguments import argument_of
+from tracebee.explain.rules.lostpointers import is_pointer_store
 from tracebee.explain.rules.record import LIKELY, Finding, Rule, rule
 
-if TYPE_CHECKING:
-    from tracebee.explain.case import Case
-
 MAX_STACK = 512
+
+
 INDEXED = re.compile(r"[\w.>-]{0,80}?(\w{1,64})\s*\[\s*([^\]]{1,80})\]")
 
 

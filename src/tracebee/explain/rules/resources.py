@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
 
-from tracebee.explain.case import ACQUIRERS, RELEASERS, describe
+from tracebee.explain.case import ACQUIRERS, RELEASERS, Case, describe
 from tracebee.explain.edits import section_edit
 from tracebee.explain.explanation import Step
-from tracebee.explain.rules.pointers import perhaps_released, released
 from tracebee.explain.rules.record import LIKELY, Finding, Rule, plain, rule
-
-if TYPE_CHECKING:
-    from tracebee.explain.case import Case
+from tracebee.explain.rules.releases import perhaps_released, released
 
 
 def leak(case: Case, found: re.Match[str]) -> Finding | None:

@@ -4,32 +4,30 @@ from __future__ import annotations
 
 import errno
 import re
-from typing import TYPE_CHECKING
+from difflib import get_close_matches
 
 from tracebee.errors import UsageError
-from tracebee.explain.case import register_of
+from tracebee.explain.case import Case, register_of
 from tracebee.explain.edits import map_type_edit, section_edit
 from tracebee.explain.explanation import Edit, SourceLine
 from tracebee.explain.helperuse import instead_of
-from tracebee.explain.rules.pointers import SECTION_SLEEPABLE
 from tracebee.explain.rules.record import LIKELY, WEAK, Finding, Rule, plain, rule
-from tracebee.explain.versions import (
-    CALLBACK_HELPERS,
-    helper_since,
-    is_older,
-    map_type_name,
-    program_kind,
-)
+from tracebee.explain.rules.sleeping import SECTION_SLEEPABLE
+from tracebee.explain.versions import CALLBACK_HELPERS, helper_since, is_older, map_type_name, program_kind
 from tracebee.insn.helpers import helper_id, helper_name
-
-if TYPE_CHECKING:
-    from tracebee.explain.case import Case
 
 CORE_POISON = 195896080
 """0xbad2310: libbpf and cilium/ebpf write a call of this number where a CO-RE relocation failed."""
+
+
 MAP_POISON = 2001000000
+
+
 KFUNC_POISON = 2002000000
+
+
 POISON_SPAN = 1_000_000
+
 
 PRIVILEGED = re.compile(
     r"bpf_(?:probe_read\w*|trace_printk|trace_vprintk|get_current_task\w*|snprintf\w*|seq_\w+|copy_from_user\w*|"
@@ -39,11 +37,15 @@ PRIVILEGED = re.compile(
 )
 """Helpers that bpf_base_func_proto (kernel/bpf/helpers.c) gives to no one without CAP_BPF or CAP_PERFMON."""
 
+
 PERFMON_ONLY = re.compile(
     r"bpf_(?:probe_read\w*|trace_v?printk|get_current_task\w*|snprintf\w*|get_task_stack|task_pt_regs)$"
 )
 
+
 LOCKED_READS = re.compile(r"bpf_(?:probe_read\w*|copy_from_user\w*)$")
+
+
 SLEEPING = {
     "bpf_copy_from_user",
     "bpf_copy_from_user_task",
@@ -53,6 +55,7 @@ SLEEPING = {
     "bpf_find_vma",
 }
 
+
 TRACING_KINDS = (
     "a BPF trampoline program",
     "an LSM program",
@@ -61,6 +64,7 @@ TRACING_KINDS = (
     "a raw tracepoint program",
     "a perf event program",
 )
+
 
 CONFIGURED = {
     "bpf_override_return": (
@@ -72,6 +76,7 @@ CONFIGURED = {
     "bpf_get_netns_cookie": ("CONFIG_NET_NS", "a socket program"),
     "bpf_ima_inode_hash": ("CONFIG_IMA", "a sleepable LSM program"),
 }
+
 
 WHERE = (
     (
@@ -487,6 +492,7 @@ ATOMICS = {
 }
 """Atomic operations by number, and the first release that has them; a plain addition (0) is older than all."""
 
+
 NEW_OPCODES = {
     0x06: ("a long jump (gotol)", "6.6"),
     0x81: ("a sign-extending load", "6.6"),
@@ -499,6 +505,7 @@ NEW_OPCODES = {
     0x0D: ("a jump through a register (gotox)", "6.19"),
 }
 """Opcodes of include/uapi/linux/bpf.h that came later, but for the 32-bit jumps."""
+
 
 LAST_KNOWN = "7.4"
 """The first release after those whose instructions are known here."""
@@ -813,186 +820,6 @@ def global_rules(case: Case, found: re.Match[str]) -> Finding | None:
     )
 
 
-RULES: tuple[Rule, ...] = (
-    rule(
-        "helper-not-allowed",
-        r"(?:unknown func|program of this type cannot use helper) (bpf_\w{1,100}|unknown)#(-?\d{1,10})",
-        not_allowed,
-        "4.15..7.3",
-    ),
-    rule("helper-not-allowed", r"helper call is not allowed in probe", in_probe, "5.10..7.3"),
-    rule(
-        "helper-not-allowed",
-        r"func (bpf_\w{1,100})#\d+ (?:supported only for|not supported for program type) .*",
-        only_for,
-        "5.17..7.3",
-    ),
-    rule("helper-too-new", r"(?:invalid func|unknown func) (\w{1,100})#(-?\d{1,10})", too_new, "4.15..7.3"),
-    rule("helper-too-new", r"(?:invalid|unknown) func ()(\d{1,10})$", too_new, "4.4..4.9"),
-    rule("core-relocation", r"failed to resolve CO-RE relocation|<invalid CO-RE relocation>", core),
-    rule(
-        "kfunc", r"kfunc '[^']{1,128}' is referenced but wasn't resolved|<invalid kfunc call>", kfunc_missing
-    ),
-    rule(
-        "gpl-only",
-        r"cannot call (?:GPL-restricted|kernel|GPL only) function from (?:non-GPL|proprietary).*|must have a "
-        r"GPL compatible "
-        r"license|Cannot access kernel "
-        r"'struct \w+' from non-GPL.*",
-        license_missing,
-        "4.15..7.3",
-    ),
-    rule(
-        "map-helper-mismatch",
-        r"cannot pass map_type (\d{1,4}) into func (\w{1,100})#",
-        map_mismatch,
-        "4.15..7.3",
-    ),
-    rule(
-        "map-helper-mismatch",
-        r".*programs? can only use preallocated hash map.*|trace type programs with run-time allocated.*|no "
-        r"direct value "
-        r"access support for this map type.*|map_ptr access not supported for map type.*|only one cgroup "
-        r"storage of each type.*|direct value "
-        r"offset of \d+ is not allowed|.*has incorrect map type.*|get_local_storage\(\) doesn't support.*",
-        other_map,
-        "4.15..7.3",
-    ),
-    rule(
-        "bad-instruction",
-        r"invalid shift (-?\d+)|div by zero|frame pointer is read only|R\d+ is invalid|invalid atomic "
-        r"operand size|invalid "
-        r"bpf_ld_imm64 insn|invalid BPF_LD_IMM insn|unrecognized bpf_ld_imm64 insn",
-        bad_operand,
-        "4.15..7.3",
-    ),
-    rule("instruction-too-new", r"unknown opcode ([0-9a-f]{2})\b", unknown_opcode, "5.10..7.3"),
-    rule(
-        "instruction-too-new",
-        r"BPF_\S+ uses reserved fields|unknown insn class \d+|invalid BPF_\S+ "
-        r"(?:opcode|mode).*"
-        r"|invalid BPF_LD mode|BPF_ATOMIC uses invalid atomic opcode.*|Unknown conditional jump.*|sign "
-        r"extending loads from .*|addr_space_cast "
-        r"insn can only.*|invalid may_goto.*",
-        instruction,
-        "4.15..7.3",
-    ),
-    plain(
-        "bad-instruction",
-        r"(BPF_LD_\[ABS\|IND\].*|at the time of BPF_LD_ABS\|IND R6 != pointer to skb|LD_ABS is .*)",
-        "A direct packet load (BPF_LD_ABS, BPF_LD_IND) is not allowed here: {0}.",
-        "use direct packet access or bpf_skb_load_bytes() instead",
-        "4.15..",
-        False,
-    ),
-    rule(
-        "no-capability",
-        r".*allowed (?:only )?(?:for|to) (?:CAP_\w+|root only).*"
-        r"|.*(?:are required to use|requires?|require) .*CAP_\w+.*"
-        r"|.*CAP_BPF and CAP_PERFMON are required.*",
-        capability,
-        "4.15..7.3",
-    ),
-    rule("unprivileged-leak", r"R\d+ leaks addr (as return value|into \w+(?: \w+)?)", leaks, "4.15..7.3"),
-    rule(
-        "attach-target",
-        r"\S+ is not modifiable|Attaching .* to (?:__noreturn )?function.*rejected.*|The address of function "
-        r"\S+ cannot be found"
-        r"|Tracing programs must provide btf_id|attach_btf_id .*|attach to (?:invalid|unsupported) "
-        r"member.*|bpf_struct_ops map cannot be used.*"
-        r"|Cannot (?:extend|replace|recursively attach|nest|attach).*|Subprog \S+ doesn't exist|Can attach "
-        r"to only JITed progs|Only FENTRY/FEXIT.*"
-        r"|Extension program.*|btf_id \d+ not found|.*function \S+ has \d+ arguments\. Too many.*|Function "
-        r"\S+ has \d+ > \d+ args",
-        attach,
-        "5.5..7.3",
-    ),
-    rule(
-        "btf-invalid",
-        r"number of funcs in func_info doesn't match number of subprogs|func_info BTF section doesn't match "
-        r"subprog layout.*"
-        r"|invalid func info rec size \d+",
-        func_info,
-        "4.20..7.3",
-    ),
-    rule(
-        "global-function",
-        r"Arg#\d+ type \S+ in \w+\(\) is not supported yet|Global function \w+\(\).*|arg#\d+ (?:reference "
-        r"type|pointer type|type "
-        r"is not a struct|type doesn't have a name|has (?:invalid combination|unsupported set) of tags|type "
-        r"tag).*|reg type unsupported for arg#.*"
-        r"|Unrecognized arg#.*|func#\d+ .* doesn't match its global prototype",
-        global_rules,
-        "5.6..7.3",
-    ),
-    rule(
-        "jit",
-        r".*(?:non-JITed programs|JIT does(?:n't| not) support|JIT is required|requires BPF JIT|not "
-        r"supported by jit).*",
-        jit,
-        "4.16..7.3",
-    ),
-    rule(
-        "printk-format",
-        r"[Ii]nvalid format string|.*(?:doesn't point to a const string|does not point to a readonly "
-        r"map|string is not "
-        r"zero-terminated|direct value access on string failed|is not a constant address).*|.*fmt string.*",
-        format_string,
-        "5.13..7.3",
-    ),
-    plain(
-        "helper-arg-type",
-        r"((?:R|arg#)\d+) (?:is not a scalar|expected pointer to "
-        r"\w+|doesn't point to a map value|doesn't have constant offset|is not a pointer|is of type \S+ "
-        r"but .*|invalid \S+ buffer access.*)",
-        "An argument of the called helper ({0}) has the wrong kind or type: the helper asks for another "
-        "kind of pointer or number there.",
-        "pass the kind of pointer (at a constant offset) or the number that the helper's prototype asks for",
-        "4.15..",
-    ),
-    plain(
-        "helper-arg-type",
-        r"(helper access to the packet is not allowed|cannot update sockmap in this context|off -?\d+ "
-        r"doesn't point to .*"
-        r"|pointer in \S+ isn't map pointer|release \S+ \S+ expects .*)",
-        "An argument has the wrong kind for the called function: {0}.",
-        "pass what the function's prototype asks for; copy packet data to the stack first",
-        "4.15..",
-        False,
-    ),
-    rule(
-        "btf-invalid",
-        r"kernel is missing BTF|in-kernel BTF is malformed|map_ptr access not supported without "
-        r"CONFIG|calling kernel function is not "
-        r"supported without CONFIG",
-        no_kernel_btf,
-        "5.5..",
-    ),
-    rule(
-        "btf-invalid",
-        r"(?:\[\d+\] (?:\w+ .*)?(?:Invalid|Member|size|vlen|Loop|Unsupported|No type|Max)|.* Invalid "
-        r"(?:member|name|offset|size|type|index"
-        r"|elem|value|kind|btf_info|func linkage|return type|arg#|bits|int).*|.*type_id=\d+ .*|magic: "
-        r"0x|Invalid (?:magic|BTF|btf|insn|line_info|type|"
-        r"name|string section|func).*|.*(?:Unsupported|btf_header|Section overlap|exceeds struct_size|not "
-        r"byte aligned|Exceeded max|KIND_FUNC"
-        r"|missing bpf_line_info|line_info|func info|meta_left|str_len|hdr_len|needs? valid BTF|without "
-        r"BTF|missing btf func_info|nonzero tailing).*"
-        r"|\[\d+\] [A-Z_]+ .*)",
-        btf,
-        "4.18..7.3",
-    ),
-    rule("kernel-bug", r"REG INVARIANTS VIOLATION.*", invariants, "6.8.."),
-    rule(
-        "kernel-bug",
-        r".*(?:verifier internal error|verifier bug|[Vv]erifier BUG|\bBUG\b|internal "
-        r"bug|misconfigured|BPF_PTR_POISON).*",
-        bug,
-        "4.15..7.3",
-    ),
-)
-
-
 def from_loader(case: Case) -> Finding | None:
     """What the loader said, where the verifier was not even asked."""
     text = case.facts.loader + "\n" + "\n".join(case.log.loader)
@@ -1069,7 +896,6 @@ def from_loader(case: Case) -> Finding | None:
 
 def near_section(name: str) -> str:
     """What the section name was probably meant to be."""
-    from difflib import get_close_matches
 
     known = [
         "kprobe",
@@ -1257,3 +1083,183 @@ def log_cut(case: Case) -> Finding | None:
         "last lines only",
         sure=facts.errno == "ENOSPC" or not case.log.gap,
     )
+
+
+RULES: tuple[Rule, ...] = (
+    rule(
+        "helper-not-allowed",
+        r"(?:unknown func|program of this type cannot use helper) (bpf_\w{1,100}|unknown)#(-?\d{1,10})",
+        not_allowed,
+        "4.15..7.3",
+    ),
+    rule("helper-not-allowed", r"helper call is not allowed in probe", in_probe, "5.10..7.3"),
+    rule(
+        "helper-not-allowed",
+        r"func (bpf_\w{1,100})#\d+ (?:supported only for|not supported for program type) .*",
+        only_for,
+        "5.17..7.3",
+    ),
+    rule("helper-too-new", r"(?:invalid func|unknown func) (\w{1,100})#(-?\d{1,10})", too_new, "4.15..7.3"),
+    rule("helper-too-new", r"(?:invalid|unknown) func ()(\d{1,10})$", too_new, "4.4..4.9"),
+    rule("core-relocation", r"failed to resolve CO-RE relocation|<invalid CO-RE relocation>", core),
+    rule(
+        "kfunc", r"kfunc '[^']{1,128}' is referenced but wasn't resolved|<invalid kfunc call>", kfunc_missing
+    ),
+    rule(
+        "gpl-only",
+        r"cannot call (?:GPL-restricted|kernel|GPL only) function from (?:non-GPL|proprietary).*|must have a "
+        r"GPL compatible "
+        r"license|Cannot access kernel "
+        r"'struct \w+' from non-GPL.*",
+        license_missing,
+        "4.15..7.3",
+    ),
+    rule(
+        "map-helper-mismatch",
+        r"cannot pass map_type (\d{1,4}) into func (\w{1,100})#",
+        map_mismatch,
+        "4.15..7.3",
+    ),
+    rule(
+        "map-helper-mismatch",
+        r".*programs? can only use preallocated hash map.*|trace type programs with run-time allocated.*|no "
+        r"direct value "
+        r"access support for this map type.*|map_ptr access not supported for map type.*|only one cgroup "
+        r"storage of each type.*|direct value "
+        r"offset of \d+ is not allowed|.*has incorrect map type.*|get_local_storage\(\) doesn't support.*",
+        other_map,
+        "4.15..7.3",
+    ),
+    rule(
+        "bad-instruction",
+        r"invalid shift (-?\d+)|div by zero|frame pointer is read only|R\d+ is invalid|invalid atomic "
+        r"operand size|invalid "
+        r"bpf_ld_imm64 insn|invalid BPF_LD_IMM insn|unrecognized bpf_ld_imm64 insn",
+        bad_operand,
+        "4.15..7.3",
+    ),
+    rule("instruction-too-new", r"unknown opcode ([0-9a-f]{2})\b", unknown_opcode, "5.10..7.3"),
+    rule(
+        "instruction-too-new",
+        r"BPF_\S+ uses reserved fields|unknown insn class \d+|invalid BPF_\S+ "
+        r"(?:opcode|mode).*"
+        r"|invalid BPF_LD mode|BPF_ATOMIC uses invalid atomic opcode.*|Unknown conditional jump.*|sign "
+        r"extending loads from .*|addr_space_cast "
+        r"insn can only.*|invalid may_goto.*",
+        instruction,
+        "4.15..7.3",
+    ),
+    plain(
+        "bad-instruction",
+        r"(BPF_LD_\[ABS\|IND\].*|at the time of BPF_LD_ABS\|IND R6 != pointer to skb|LD_ABS is .*)",
+        "A direct packet load (BPF_LD_ABS, BPF_LD_IND) is not allowed here: {0}.",
+        "use direct packet access or bpf_skb_load_bytes() instead",
+        "4.15..",
+        False,
+    ),
+    rule(
+        "no-capability",
+        r".*allowed (?:only )?(?:for|to) (?:CAP_\w+|root only).*"
+        r"|.*(?:are required to use|requires?|require) .*CAP_\w+.*"
+        r"|.*CAP_BPF and CAP_PERFMON are required.*",
+        capability,
+        "4.15..7.3",
+    ),
+    rule("unprivileged-leak", r"R\d+ leaks addr (as return value|into \w+(?: \w+)?)", leaks, "4.15..7.3"),
+    rule(
+        "attach-target",
+        r"\S+ is not modifiable|Attaching .* to (?:__noreturn )?function.*rejected.*|The address of function "
+        r"\S+ cannot be found"
+        r"|Tracing programs must provide btf_id|attach_btf_id .*|attach to (?:invalid|unsupported) "
+        r"member.*|bpf_struct_ops map cannot be used.*"
+        r"|Cannot (?:extend|replace|recursively attach|nest|attach).*|Subprog \S+ doesn't exist|Can attach "
+        r"to only JITed progs|Only FENTRY/FEXIT.*"
+        r"|Extension program.*|btf_id \d+ not found|.*function \S+ has \d+ arguments\. Too many.*|Function "
+        r"\S+ has \d+ > \d+ args",
+        attach,
+        "5.5..7.3",
+    ),
+    rule(
+        "btf-invalid",
+        r"number of funcs in func_info doesn't match number of subprogs|func_info BTF section doesn't match "
+        r"subprog layout.*"
+        r"|invalid func info rec size \d+",
+        func_info,
+        "4.20..7.3",
+    ),
+    rule(
+        "global-function",
+        r"Arg#\d+ type \S+ in \w+\(\) is not supported yet|Global function \w+\(\).*|arg#\d+ (?:reference "
+        r"type|pointer type|type "
+        r"is not a struct|type doesn't have a name|has (?:invalid combination|unsupported set) of tags|type "
+        r"tag).*|reg type unsupported for arg#.*"
+        r"|Unrecognized arg#.*|func#\d+ .* doesn't match its global prototype",
+        global_rules,
+        "5.6..7.3",
+    ),
+    rule(
+        "jit",
+        r".*(?:non-JITed programs|JIT does(?:n't| not) support|JIT is required|requires BPF JIT|not "
+        r"supported by jit).*",
+        jit,
+        "4.16..7.3",
+    ),
+    rule(
+        "printk-format",
+        r"[Ii]nvalid format string|.*(?:doesn't point to a const string|does not point to a readonly "
+        r"map|string is not "
+        r"zero-terminated|direct value access on string failed|is not a constant address).*|.*fmt string.*",
+        format_string,
+        "5.13..7.3",
+    ),
+    plain(
+        "helper-arg-type",
+        r"((?:R|arg#)\d+) (?:is not a scalar|expected pointer to "
+        r"\w+|doesn't point to a map value|doesn't have constant offset|is not a pointer|is of type \S+ "
+        r"but .*|invalid \S+ buffer access.*)",
+        "An argument of the called helper ({0}) has the wrong kind or type: the helper asks for another "
+        "kind of pointer or number there.",
+        "pass the kind of pointer (at a constant offset) or the number that the helper's prototype asks for",
+        "4.15..",
+    ),
+    plain(
+        "helper-arg-type",
+        r"(helper access to the packet is not allowed|cannot update sockmap in this context|off -?\d+ "
+        r"doesn't point to .*"
+        r"|pointer in \S+ isn't map pointer|release \S+ \S+ expects .*)",
+        "An argument has the wrong kind for the called function: {0}.",
+        "pass what the function's prototype asks for; copy packet data to the stack first",
+        "4.15..",
+        False,
+    ),
+    rule(
+        "btf-invalid",
+        r"kernel is missing BTF|in-kernel BTF is malformed|map_ptr access not supported without "
+        r"CONFIG|calling kernel function is not "
+        r"supported without CONFIG",
+        no_kernel_btf,
+        "5.5..",
+    ),
+    rule(
+        "btf-invalid",
+        r"(?:\[\d+\] (?:\w+ .*)?(?:Invalid|Member|size|vlen|Loop|Unsupported|No type|Max)|.* Invalid "
+        r"(?:member|name|offset|size|type|index"
+        r"|elem|value|kind|btf_info|func linkage|return type|arg#|bits|int).*|.*type_id=\d+ .*|magic: "
+        r"0x|Invalid (?:magic|BTF|btf|insn|line_info|type|"
+        r"name|string section|func).*|.*(?:Unsupported|btf_header|Section overlap|exceeds struct_size|not "
+        r"byte aligned|Exceeded max|KIND_FUNC"
+        r"|missing bpf_line_info|line_info|func info|meta_left|str_len|hdr_len|needs? valid BTF|without "
+        r"BTF|missing btf func_info|nonzero tailing).*"
+        r"|\[\d+\] [A-Z_]+ .*)",
+        btf,
+        "4.18..7.3",
+    ),
+    rule("kernel-bug", r"REG INVARIANTS VIOLATION.*", invariants, "6.8.."),
+    rule(
+        "kernel-bug",
+        r".*(?:verifier internal error|verifier bug|[Vv]erifier BUG|\bBUG\b|internal "
+        r"bug|misconfigured|BPF_PTR_POISON).*",
+        bug,
+        "4.15..7.3",
+    ),
+)
