@@ -294,3 +294,12 @@ def register_of(text: str) -> int | None:
     """The first register that a message names."""
     found = REGISTER.search(text)
     return int(found[1]) if found else None
+
+
+def error_with(case: Case, pattern: str) -> re.Match[str] | None:
+    """The first error line in which a pattern is found."""
+    for line in case.errors:
+        found = re.search(pattern, line)
+        if found:
+            return found
+    return None
