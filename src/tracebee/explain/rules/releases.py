@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING
 
 from tracebee.explain.case import ACQUIRERS, RELEASERS, Case
 from tracebee.explain.rules.nullchecks import NULLABLE
-from tracebee.explain.rules.record import LIKELY, Finding
+from tracebee.explain.rules.record import LIKELY, Finding, Rule, plain, rule
 
 if TYPE_CHECKING:
+    import re
+
     from tracebee.explain.history import Origin
 
 
@@ -71,3 +73,41 @@ def perhaps_released(case: Case, register: int, origin: Origin) -> Finding | Non
         story=case.story(origin),
         others=("helper-arg-type",),
     )
+
+
+def not_acquired(case: Case, found: re.Match[str]) -> Finding | None:
+    name = case.called or "the function"
+    register = 1
+    origin = case.trace(register)
+    return Finding(
+        "use-after-release",
+        f"{name} releases something that this program did not acquire, or that it has released already.",
+        "release exactly what an acquiring function returned, and once only; do not release a socket that "
+        "was read from the context",
+        LIKELY,
+        False,
+        story=case.story(origin),
+        others=("helper-arg-type", "kfunc"),
+    )
+
+
+RULES: tuple[Rule, ...] = (
+    rule("use-after-release", r".*reference has not been acquired before", not_acquired, "4.20..6.12"),
+    plain(
+        "modified-ctx",
+        r"((?:R|arg#)\d+) must have zero offset when passed to release func",
+        "{0}, the pointer that is to be released, was moved: a release function needs the pointer that was "
+        "acquired, unchanged.",
+        "keep the original pointer and pass that (without an added offset)",
+        "5.19..",
+        False,
+    ),
+    plain(
+        "helper-arg-type",
+        r"((?:R|arg#)\d+) must be referenced when passed to release function",
+        "{0} is passed to a function that releases it, but this program holds no reference to it.",
+        "pass what the acquiring function returned (bpf_ringbuf_reserve, bpf_sk_lookup_*), unchanged",
+        "5.19..",
+        False,
+    ),
+)
