@@ -10,9 +10,9 @@ from tracebee.explain.explanation import Explanation, SourceLine, Step, shorten
 from tracebee.explain.facts import Facts
 from tracebee.explain.log import read_text
 from tracebee.explain.rules import RULES
+from tracebee.explain.rules.emptylog import empty_log, from_loader, log_cut
 from tracebee.explain.rules.kernelreason import from_reason
 from tracebee.explain.rules.record import Finding
-from tracebee.explain.rules.system import empty_log, from_loader, log_cut
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -115,6 +115,26 @@ def kfunc_argument(case: Case, found: re.Match[str]) -> Finding | None:
     )
 
 
+def kfunc_missing(case: Case, found: re.Match[str] | None) -> Finding:
+    loader = case.facts.loader + "\n" + "\n".join((*case.log.loader, *case.errors))
+    named = re.search(r"kfunc '([^']{1,128})'|\(func ksym\) '([^']{1,128})'", loader)
+    name = (named[1] or named[2]) if named else ""
+    place = case.place(case.end)
+    if not name and place is not None:
+        words = re.findall(r"\b(bpf_\w{1,100})\s*\(", place.text)
+        name = words[-1] if words else ""
+    return Finding(
+        "kfunc",
+        f"The kernel function (kfunc) {name or 'that the program calls'} does not exist on this kernel: it "
+        f"was not found in the BTF of the kernel "
+        f"or its modules.",
+        "use a newer kernel or load the module that has it; declare it __weak and test bpf_ksym_exists() "
+        "before the call",
+        others=("core-relocation",),
+        fix=(place,),
+    )
+
+
 RULES: tuple[Rule, ...] = (
     rule(
         "kfunc",
@@ -132,5 +152,8 @@ RULES: tuple[Rule, ...] = (
         r"take non-owning).*",
         kfunc,
         "5.18..7.3",
+    ),
+    rule(
+        "kfunc", r"kfunc '[^']{1,128}' is referenced but wasn't resolved|<invalid kfunc call>", kfunc_missing
     ),
 )
