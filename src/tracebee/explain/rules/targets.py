@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 from tracebee.explain.rules.record import Finding, Rule, rule
@@ -71,6 +70,7 @@ def section_line(case: Case) -> SourceLine | None:
 
 def near_section(name: str) -> str:
     """What the section name was probably meant to be."""
+    from difflib import get_close_matches
 
     known = [
         "kprobe",
