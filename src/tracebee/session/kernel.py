@@ -6,7 +6,6 @@ import errno
 import os
 import sys
 import time
-from functools import partial
 from typing import TYPE_CHECKING
 
 from tracebee.errors import (
@@ -24,7 +23,6 @@ from tracebee.kernel.programs import Program, load_program
 from tracebee.kernel.ring import Ring, default_bytes, valid_bytes
 from tracebee.kernel.symbols import KernelNames
 from tracebee.session.backend import GlobalState
-from tracebee.session.unattached import explain_attach
 from tracebee.spec.objects import RING_MAP, Iterator, RunOnce
 from tracebee.syscalls import bpf
 
@@ -240,6 +238,10 @@ class KernelBackend(GlobalState):
                 probe = probe.replaced(attach=find_place(probe.attach, self.machine, probe.name))
             link = attach(self.programs[probe.program], probe, self.context)
         except AttachError as error:
+            from functools import partial
+
+            from tracebee.session.unattached import explain_attach
+
             # Only if somebody asks: it reads the lists of the kernel.
             error.explainer = partial(explain_attach, error, probe, self.spec, self.machine)
             raise
