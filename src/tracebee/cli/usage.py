@@ -15,13 +15,15 @@ USAGE:
     tracebee TOOL [options]                   run a tool that ships, such as opensnoop; TOOL --help tells of it
     tracebee tools [TOOL]                     list those tools, or print the script of one
     tracebee why PROBE                        say whether a probe can be there, why not, and what works instead
+    tracebee explain LOG                      say why the kernel refused a program, from the verifier's log
     tracebee doctor                           say what this machine and this process can trace
     tracebee check FILE                       find mistakes in a script or object that load well
     tracebee struct EVENT                     print a tracepoint's record as a structure
+    tracebee object show FILE.o               show what is in an object that clang has made
+    tracebee load FILE.o                      load it, attach its programs, print what they send
     tracebee prog|map|link|btf COMMAND        look at what is loaded: list, show and more; prog --help tells
     tracebee tree                             all that is loaded: processes, links, programs, maps
     tracebee vm run --kernel 6.1 -- COMMAND   run COMMAND on another kernel; also vm list, fetch, clean
-    tracebee explain LOG                      say why the kernel refused a program, from the verifier's log
     tracebee conformance DIRECTORY            run the tests of bpf_conformance on the engine in user space
 
 OPTIONS:
