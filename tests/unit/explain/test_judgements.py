@@ -353,3 +353,24 @@ def test_a_pointer_in_a_key_of_an_unprivileged_program(privileges: str, cause: s
         privileges=privileges,
     )
     assert told.cause == cause
+
+
+@pytest.mark.parametrize(
+    ("section", "cause", "sure"),
+    [
+        ("tp_btf/sched_switch", "sleepable", True),
+        ("", "sleepable", False),
+        ("fentry.s/do_unlinkat", "rcu-preempt-context", False),
+    ],
+)
+def test_a_global_function_that_may_sleep(section: str, cause: str, sure: bool) -> None:
+    """The message names the program and sections in one breath (Linux 6.16 and later)."""
+    told = told_of(
+        "3: (85) call pc+2",
+        "global functions that may sleep are not allowed in non-sleepable context,",
+        "i.e., in a RCU/IRQ/preempt-disabled section, or in",
+        "a non-sleepable BPF program context",
+        section=section,
+        release="6.18.0",
+    )
+    assert (told.cause, told.sure, told.insn) == (cause, sure, 3)

@@ -44,6 +44,32 @@ def sleeping(case: Case, found: re.Match[str]) -> Finding | None:
     )
 
 
+def sleeping_function(case: Case, found: re.Match[str]) -> Finding | None:
+    """A global function that may sleep; the message does not say whether the program or a section forbids it."""
+    section = case.facts.section
+    is_sleepable = SECTION_SLEEPABLE.match(section) is not None
+    name = case.called or "the function"
+    if is_sleepable:
+        return Finding(
+            "rcu-preempt-context",
+            f"{name} may sleep, and is called inside a section (RCU, preemption or interrupts disabled) where "
+            "sleeping is not allowed.",
+            "call it before the section, or after its end",
+            sure=False,
+            others=("sleepable",),
+        )
+    return Finding(
+        "sleepable",
+        f"{name} is a global function that may sleep, as something that it calls may, but the program is not "
+        "sleepable: only sleepable programs may call it.",
+        'put the program into a sleepable section, with .s after its type, such as SEC("fentry.s/..."), where the '
+        "hook allows that; or have the function call nothing that sleeps",
+        edit=section_edit(case.source, section, sleepable_section(section)),
+        sure=bool(section),
+        others=("rcu-preempt-context",),
+    )
+
+
 def sleepable_section(section: str) -> str:
     """The section of the sleepable program of that kind; empty where there is none."""
     found = re.match(r"(fentry|fexit|fmod_ret|lsm|uprobe|uretprobe|iter)/", section)
@@ -73,6 +99,12 @@ def sleepable_type(case: Case, found: re.Match[str]) -> Finding | None:
 
 
 RULES: tuple[Rule, ...] = (
+    rule(
+        "sleepable",
+        r"global functions that may sleep are not allowed in non-sleepable context.*",
+        sleeping_function,
+        "6.16..7.3",
+    ),
     rule("sleepable", r"Sleepable programs can only use .*", sleepable_maps, "5.10..7.3"),
     rule(
         "sleepable",
