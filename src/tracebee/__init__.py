@@ -20,11 +20,14 @@ runs them:
     errors, records       exceptions; immutable and mutable records
     insn, btf             the instruction set; types
     spec                  the waist: programs, maps, probes, records' layouts, as plain values
-    language              scripts to specs
+    language, object      scripts and clang's objects to specs
+    explain               why something was refused
+    engine                runs specs in user space
     syscalls, host        system calls; facts read from this machine
-    kernel                live maps, programs, links, rings
+    kernel, inferior      live maps, programs, links, rings; processes under ptrace
+    microvm               other kernels
     session               the order of a run, decoding, aggregation, the Python API
-    render                text and JSON
+    render                text, JSON, tables
     cli                   the command
     testing               made-up events for scripts and objects, for tests of them
 

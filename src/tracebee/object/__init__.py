@@ -14,6 +14,7 @@ elfwriter   that one as a file
 describe    an object as values to be shown, whatever is wrong with it
 purposes, structops, relocations, disassembly, rows: parts of that
 reach       which instructions can be reached, as far as constants tell
+contextreads  where programs read their context
 compare     what differs between two objects
 """
 

@@ -10,8 +10,18 @@ decode     bytes to values by their types
 aggregate  one value out of those of all CPUs
 dwarf      arguments of user functions, from debug information
 names      addresses, ids and numbers to text
-refused    why the kernel refused a program, with what is known of this machine
 maps       live maps as typed mappings
+places     what an object names by pattern or function, as this machine has it
+waiting    waiting for descriptors, also with asyncio
+refused    why the kernel refused a program, with what is known of this machine
+unattached why a probe could not be attached
+described  this machine as `explain.attach` wants it; `why` and `doctor` are what is asked of it
+helperuse  which programs may call a helper function here
+checking   the machine of `tracebee check`, which loads nothing
+
+objects    clang's objects, and all maps of the machine, for Python programs
+user       the user backend
+testing    made-up events
 """
 
 from __future__ import annotations
