@@ -35,8 +35,9 @@ from tracebee.errors import (
     UsageError,
     VerifierError,
 )
-from tracebee.kernel.features import BTF_KINDS, probe_helper, probe_map_type, probe_program_type
+from tracebee.kernel.features import BTF_KINDS
 from tracebee.kernel.links.clsact import add_filter, ask, attribute
+from tracebee.kernel.probing import probe_helper, probe_map_type, probe_program_type
 from tracebee.object import read_object
 from tracebee.session.kernel import KernelBackend
 from tracebee.session.machine import LiveMachine

@@ -49,7 +49,7 @@ def _loads(build: Callable[[Builder], None], kind: str = "RAW_TRACEPOINT", **opt
     return True
 
 
-def _has_helper(name: str, kind: str = "RAW_TRACEPOINT", **options: Any) -> bool:
+def has_helper(name: str, kind: str = "RAW_TRACEPOINT", **options: Any) -> bool:
     """Whether programs of a type may call a helper.
 
     The call is made with arguments that cannot be right; what counts is whether the verifier complains about
@@ -62,11 +62,11 @@ def _has_helper(name: str, kind: str = "RAW_TRACEPOINT", **options: Any) -> bool
     try:
         fd, _ = bpf.prog_load(kind, encode(builder.finish()), log_level=1, log_size=1 << 16, **options)
     except bpf.LoadRefused as refused:
-        if refused.errno == errno.EPERM and not refused.log:
+        if refused.errno in (errno.EPERM, errno.EACCES) and not refused.log:
             raise
         if not refused.log:
             return False  # there are no programs of this type
-        unknown = ("invalid func ", "unknown func ", "cannot use helper")
+        unknown = ("invalid func ", "unknown func ", "cannot use helper", "not allowed in probe")
         return not any(words in refused.log for words in unknown)
     os.close(fd)
     return True
@@ -302,114 +302,8 @@ BTF_KINDS: dict[str, tuple[str, str, Callable[[], bool]]] = {
 """Kinds of BTF by their words in tracebee.btf.sanitize.MISSING: first release, in words, and how to ask."""
 
 
-# --- questions about names of the uapi enums
-
-_MAP_SHAPES: dict[str, tuple[int, int, int]] = {
-    # key, value, entries; what is not here takes 4, 4, 1
-    "STACK_TRACE": (4, 8, 1),
-    "LPM_TRIE": (8, 4, 1),
-    "QUEUE": (0, 4, 1),
-    "STACK": (0, 4, 1),
-    "BLOOM_FILTER": (0, 4, 1),
-    "RINGBUF": (0, 0, 4096),
-    "USER_RINGBUF": (0, 0, 4096),
-    "ARENA": (0, 0, 1),
-    "CGROUP_STORAGE": (16, 8, 0),
-    "PERCPU_CGROUP_STORAGE": (16, 8, 0),
-    "SK_STORAGE": (4, 8, 0),
-    "INODE_STORAGE": (4, 8, 0),
-    "TASK_STORAGE": (4, 8, 0),
-    "CGRP_STORAGE": (4, 8, 0),
-}
-_LOCAL_STORAGE = ("SK_STORAGE", "INODE_STORAGE", "TASK_STORAGE", "CGRP_STORAGE")
-_MAP_FLAGS = dict.fromkeys((*_LOCAL_STORAGE, "LPM_TRIE"), 1) | {"ARENA": 1 << 10}
-
-_LOAD_ATTACH_TYPES = {
-    # Program types that need one to be loaded at all.
-    "CGROUP_SOCK_ADDR": "CGROUP_INET4_CONNECT",
-    "CGROUP_SOCKOPT": "CGROUP_GETSOCKOPT",
-    "SK_LOOKUP": "SK_LOOKUP",
-    "NETFILTER": "NETFILTER",
-}
-_FOR_BTF = {"TRACING": "TRACE_RAW_TP", "LSM": "LSM_MAC", "EXT": "", "STRUCT_OPS": ""}
-"""Types of programs that are for something in BTF: what is said of a wrong thing shows that they are known."""
-
-
-def probe_map_type(name: str) -> bool:
-    """Whether maps of a type (enum bpf_map_type without prefix) can be made.  Raises SyscallError without rights."""
-    if name == "UNSPEC":
-        return False
-    from tracebee.syscalls.bpfmaps import ENOTSUPP
-
-    name = name.removesuffix("_DEPRECATED")
-    key, value, entries = _MAP_SHAPES.get(name, (4, 4, 1))
-    options: dict[str, Any] = {"flags": _MAP_FLAGS.get(name, 0)}
-    opened: list[int] = []
-    try:
-        if name in ("ARRAY_OF_MAPS", "HASH_OF_MAPS"):
-            opened.append(bpf.map_create("HASH", 4, 4, 1))
-            options["inner_map_fd"] = opened[0]
-        elif name in _LOCAL_STORAGE:
-            data = struct.pack(
-                "=HBB5I8I", 0xEB9F, 1, 0, 24, 0, 32, 32, 10, 1, 1 << 24, 4, 1 << 24 | 32, 5, 1 << 24, 8, 64
-            )
-            opened.append(bpf.btf_load(data + b"\0int\0long\0"))
-            options |= {"btf_fd": opened[0], "key_type": 1, "value_type": 2}
-        elif name == "STRUCT_OPS":
-            options |= {"btf_fd": -1, "vmlinux_value_type": 1}
-        opened.append(bpf.map_create(name, key, value, entries, **options))
-    except SyscallError as error:
-        if error.errno == errno.EPERM:
-            raise
-        # What needs a structure of the kernel is told that the one given is none.
-        return name == "STRUCT_OPS" and error.errno == ENOTSUPP
-    finally:
-        for fd in opened:
-            os.close(fd)
-    return True
-
-
-def probe_program_type(name: str) -> bool:
-    """Whether programs of a type (enum bpf_prog_type without prefix) can be loaded.  SyscallError without rights."""
-    if name == "UNSPEC":
-        return False
-    builder = Builder()
-    builder.mov_imm(0, 1 if name in ("SK_LOOKUP", "NETFILTER") else 0)
-    builder.exit()
-    options: dict[str, Any] = {"expected_attach_type": _LOAD_ATTACH_TYPES.get(name, "")}
-    if name == "SYSCALL":
-        options["flags"] = 1 << 4
-    if name in _FOR_BTF:
-        options |= {
-            "expected_attach_type": _FOR_BTF[name],
-            "attach_btf_id": 1,
-            "log_level": 1,
-            "log_size": 1 << 12,
-        }
-    try:
-        fd, _ = bpf.prog_load(name, encode(builder.finish()), **options)
-    except bpf.LoadRefused as refused:
-        if refused.errno == errno.EPERM and not refused.log:
-            if name in _FOR_BTF and missing_right("loading BPF programs") is None:
-                return False  # some kernels refuse them to everybody
-            raise
-        return name in _FOR_BTF and bool(refused.log)
-    os.close(fd)
-    return True
-
-
-def probe_helper(program_type: str, helper: str) -> bool:
-    """Whether programs of a type may call a helper, by its name without ``bpf_``.  SyscallError without rights."""
-    options: dict[str, Any] = {}
-    if program_type in _LOAD_ATTACH_TYPES:
-        options["expected_attach_type"] = _LOAD_ATTACH_TYPES[program_type]
-    if program_type == "SYSCALL":
-        options["flags"] = 1 << 4
-    return _has_helper(helper, program_type, **options)
-
-
 def _helper(name: str, since: str, description: str, without: str) -> Feature:
-    return Feature(name, since, description, without, lambda: _has_helper(name))
+    return Feature(name, since, description, without, lambda: has_helper(name))
 
 
 FEATURES = {
@@ -475,17 +369,17 @@ FEATURES = {
         _helper("map_lookup_percpu_elem", "5.19", "reading aggregations in probes", "it is refused"),
         _helper("loop", "5.17", "loops that the kernel ends", "the verifier walks through every round"),
         _helper("get_attach_cookie", "5.15", "cookies", "a program for each attach point")._replace(
-            attempt=lambda: _has_helper("get_attach_cookie", "TRACEPOINT")
+            attempt=lambda: has_helper("get_attach_cookie", "TRACEPOINT")
         ),
         _helper("get_func_ip", "5.15", "func in return probes", "it is refused")._replace(
-            attempt=lambda: _has_helper("get_func_ip", "KPROBE")
+            attempt=lambda: has_helper("get_func_ip", "KPROBE")
         ),
         _helper("ktime_get_tai_ns", "6.1", "nsecs(tai)", "it is refused"),
         _helper("ktime_get_boot_ns", "5.8", "nsecs(boot)", "nsecs does not count time asleep"),
         _helper("get_current_task_btf", "5.11", "typed curtask", "fields are read by helpers"),
         _helper("jiffies64", "5.5", "jiffies", "it is refused"),
         _helper("override_return", "4.16", "override()", "it is refused")._replace(
-            attempt=lambda: _has_helper("override_return", "KPROBE")
+            attempt=lambda: has_helper("override_return", "KPROBE")
         ),
         _helper("send_signal", "5.3", "signal()", "it is refused"),
         _helper("probe_read_kernel", "5.5", "reading kernel memory", "nothing works"),
@@ -501,7 +395,7 @@ FEATURES = {
         )._replace(
             name="memcg_accounting",
             # Programs of tracing may not call it since Linux 5.16 (5e0bc3082e2e).
-            attempt=lambda: _has_helper("ktime_get_coarse_ns", "SOCKET_FILTER"),
+            attempt=lambda: has_helper("ktime_get_coarse_ns", "SOCKET_FILTER"),
         ),
         _helper("skb_output", "5.5", "skboutput()", "it is refused"),
         Feature(

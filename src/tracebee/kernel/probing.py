@@ -2,26 +2,29 @@
 
 A program of two instructions is loaded and let go at once; a map is made with one entry and closed.  Nothing is
 attached.  Kernels answer EINVAL to a type that they do not know and to a program that is wrong for its type alike:
-who got as far as writing a log knows the type (libbpf's probes rest on the same).
+who got as far as writing a log knows the type (libbpf's probes rest on the same).  Names are those of the uapi enums
+without prefix.  Where the rights are missing, SyscallError is raised.
 """
 
 from __future__ import annotations
 
 import errno
 import os
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tracebee.errors import SyscallError
 from tracebee.insn import Builder, encode
-from tracebee.insn.helpers import PREFIX, helper_id, helper_names
+from tracebee.insn.helpers import PREFIX, helper_names
+from tracebee.kernel.features import has_helper
+from tracebee.kernel.permission import missing_right
 from tracebee.syscalls import _uapi as uapi
 from tracebee.syscalls import bpf
+from tracebee.syscalls.bpfmaps import ENOTSUPP
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 LOG = 1 << 12
-ENOTSUPP = 524
 
 ATTACH_TYPES = {
     # Types that are not looked at without an attach type of theirs.
@@ -34,6 +37,9 @@ ATTACH_TYPES = {
     "LSM": "LSM_MAC",
     "LIRC_MODE2": "LIRC_MODE2",
 }
+
+FOR_BTF = ("TRACING", "LSM", "EXT", "STRUCT_OPS")
+"""Types of programs that are for something in BTF: what is said of a wrong thing shows that they are known."""
 
 BPF_F_SLEEPABLE = 1 << 4
 
@@ -93,23 +99,33 @@ def probe_all(names: Iterable[str], probe: Callable[[str], bool]) -> dict[str, s
 
 
 def program_types() -> dict[str, str]:
-    """Every program type, named as in enum bpf_prog_type, with its answer (`probe_all`)."""
+    """Every program type with its answer (`probe_all`)."""
     return probe_all(tuple(name for name in uapi.BPF_PROG_TYPE if name != "UNSPEC"), has_program_type)
 
 
+def probe_program_type(name: str) -> bool:
+    """Whether programs of a type can be loaded; False, too, where the kernel refuses them to everybody."""
+    try:
+        return name != "UNSPEC" and has_program_type(name)
+    except SyscallError:
+        if name in FOR_BTF and missing_right("loading BPF programs") is None:
+            return False
+        raise
+
+
 def has_program_type(name: str) -> bool:
-    """Whether the kernel knows a program type.  Raises SyscallError (EPERM) without the rights."""
+    """Whether the kernel knows a program type.  It may refuse to be asked (EPERM) about some kinds, to anybody."""
     builder = Builder()
-    builder.mov_imm(0, 0)
+    builder.mov_imm(0, 1 if name in ("SK_LOOKUP", "NETFILTER") else 0)
     builder.exit()
     try:
         fd, _ = bpf.prog_load(
             name,
             encode(builder.finish()),
-            expected_attach_type=ATTACH_TYPES.get(name, ""),
-            flags=BPF_F_SLEEPABLE if name == "SYSCALL" else 0,
+            attach_btf_id=1 if name in FOR_BTF else 0,
             log_level=1,
             log_size=LOG,
+            **_options(name),
         )
     except bpf.LoadRefused as refused:
         if refused.errno in (errno.EPERM, errno.EACCES) and not refused.log:
@@ -120,6 +136,14 @@ def has_program_type(name: str) -> bool:
     return True
 
 
+def _options(program_type: str) -> dict[str, Any]:
+    """What programs of a type have to be loaded with."""
+    return {
+        "expected_attach_type": ATTACH_TYPES.get(program_type, ""),
+        "flags": BPF_F_SLEEPABLE if program_type == "SYSCALL" else 0,
+    }
+
+
 def map_types() -> dict[str, str]:
     """Every map type, named as in enum bpf_map_type, with its answer."""
     # A map of struct_ops needs the BTF id of one of the kernel's structures, and tells nothing without.
@@ -127,34 +151,36 @@ def map_types() -> dict[str, str]:
     return probe_all(tuple(name for name in uapi.BPF_MAP_TYPE if name not in left_out), has_map_type)
 
 
+def probe_map_type(name: str) -> bool:
+    """Whether maps of a type can be made here and now."""
+    try:
+        return name != "UNSPEC" and has_map_type(name.removesuffix("_DEPRECATED"))
+    except SyscallError as error:
+        if error.errno == errno.ENOMEM:
+            return False
+        raise
+
+
 def has_map_type(name: str) -> bool:
-    """Whether the kernel makes maps of a type.  Raises SyscallError (EPERM) without the rights."""
+    """Whether the kernel makes maps of a type.  ENOMEM, as SyscallError, is no answer."""
     shape = SHAPES.get(name, MapShape())
+    options: dict[str, Any] = {}
     opened: list[int] = []
     try:
-        types = 0
-        inner = 0
         if name in TYPED:
             opened.append(_int_btf())
-            types = opened[-1]
-        if name in ("HASH_OF_MAPS", "ARRAY_OF_MAPS"):
+            options = {"btf_fd": opened[0], "key_type": 1, "value_type": 1}
+        elif name in ("HASH_OF_MAPS", "ARRAY_OF_MAPS"):
             opened.append(bpf.map_create("HASH", 4, 4, 1))
-            inner = opened[-1]
-        opened.append(
-            bpf.map_create(
-                name,
-                *shape[:3],
-                flags=shape.flags,
-                btf_fd=types,
-                key_type=1 if types else 0,
-                value_type=1 if types else 0,
-                inner_map_fd=inner,
-            )
-        )
+            options = {"inner_map_fd": opened[0]}
+        elif name == "STRUCT_OPS":
+            options = {"btf_fd": -1, "vmlinux_value_type": 1}
+        opened.append(bpf.map_create(name, *shape[:3], flags=shape.flags, **options))
     except SyscallError as error:
         if error.errno in (errno.EPERM, errno.EACCES, errno.ENOMEM):
             raise
-        return False
+        # What needs a structure of the kernel is told that the one given is none.
+        return name == "STRUCT_OPS" and error.errno == ENOTSUPP
     finally:
         for fd in opened:
             os.close(fd)
@@ -171,28 +197,13 @@ def _int_btf() -> int:
 
 
 def helpers(program_type: str) -> dict[str, str]:
-    """Every known helper by its short name: whether programs of a type may call it.
-
-    The call is made with arguments that cannot be right: what counts is whether the verifier complains about them
-    or about the helper.
-    """
-    plain = tuple(name.removeprefix(PREFIX) for name in helper_names())
+    """Every known helper by its short name: whether programs of a type may call it (`probe_all`)."""
+    plain = (name.removeprefix(PREFIX) for name in helper_names())
     return probe_all(
-        tuple(name for name in plain if name not in NO_PROBE), lambda name: _has(name, program_type)
+        tuple(name for name in plain if name not in NO_PROBE), lambda name: probe_helper(program_type, name)
     )
 
 
-def _has(name: str, program_type: str) -> bool:
-    builder = Builder()
-    builder.call(helper_id(name))
-    builder.mov_imm(0, 0)
-    builder.exit()
-    try:
-        fd, _ = bpf.prog_load(program_type, encode(builder.finish()), log_level=1, log_size=LOG)
-    except bpf.LoadRefused as refused:
-        if refused.errno in (errno.EPERM, errno.EACCES) and not refused.log:
-            raise
-        unknown = ("invalid func ", "unknown func ", "cannot use helper", "not allowed in probe")
-        return bool(refused.log) and not any(words in refused.log for words in unknown)
-    os.close(fd)
-    return True
+def probe_helper(program_type: str, helper: str) -> bool:
+    """Whether programs of a type may call a helper, by its name without ``bpf_``."""
+    return has_helper(helper, program_type, **_options(program_type))

@@ -255,7 +255,7 @@ def _hint(spec: ProgramSpec, refused: bpf.LoadRefused, binding: Binding) -> str:
         if f"#{number}" in refused.log:
             return f"it calls {name}, which this kernel has not: ask bpf_ksym_exists({name}) first"
     if not refused.log and refused.errno in (errno.EINVAL, errno.E2BIG):
-        from tracebee.kernel.features import probe_program_type
+        from tracebee.kernel.probing import probe_program_type
 
         if not probe_program_type(spec.type):
             return f"this kernel has no programs of type {spec.type}"

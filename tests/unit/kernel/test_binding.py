@@ -314,7 +314,7 @@ def test_an_old_kernel_that_does_not_want_the_attach_type(monkeypatch: pytest.Mo
 def test_a_needed_attach_type_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     kernel = Loader(lambda call: (errno.EINVAL, "") if call.get("expected_attach_type") else None)
     monkeypatch.setattr(bpf, "prog_load", kernel.load)
-    monkeypatch.setattr("tracebee.kernel.features.probe_program_type", lambda name: True)
+    monkeypatch.setattr("tracebee.kernel.probing.probe_program_type", lambda name: True)
     with pytest.raises(VerifierError) as caught:
         load_program(program("SK_LOOKUP", expected_attach_type="SK_LOOKUP"), {}, 0, Names())
     assert "attach type SK_LOOKUP" in caught.value.hint

@@ -127,13 +127,13 @@ def test_records_say_what_a_reader_needs() -> None:
 )
 def test_helpers_by_what_the_verifier_complains_of(refusing: Any, log: str, answer: bool) -> None:
     refusing(errno.EINVAL, log)
-    assert features._has_helper("loop") is answer
+    assert features.has_helper("loop") is answer
 
 
 def test_helpers_without_rights(refusing: Any) -> None:
     refusing(errno.EPERM)
     with pytest.raises(bpf.LoadRefused):
-        features._has_helper("loop")
+        features.has_helper("loop")
 
 
 @pytest.mark.parametrize(("who", "answer"), [(ROOT, False), (NOBODY, None)])
